@@ -1,0 +1,117 @@
+"""Uncertainty of the measured figures: Wilson intervals and a bootstrap that resamples groups, never rows.
+
+Rows of one group (a debate, a prompt) resemble each other; resampling rows would promise more than the data hold.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+FEW_CLUSTERS = 10
+
+
+class Estimate(NamedTuple):
+    """A figure with its 95 % interval; low and high are None where no interval can be given."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int  # rows
+    clusters: int  # groups that were resampled
+    note: str = ""
+
+
+def cluster_bootstrap(
+    statistic: Callable[[np.ndarray], float],
+    clusters: Sequence[Hashable],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Estimate:
+    """Percentile interval of a statistic of row indices, by drawing whole clusters with replacement.
+
+    For a paired comparison let the statistic be the difference of two figures on the same rows: both arms then see
+    the same draw.
+
+    Args:
+        statistic: maps row indices, shape (k,) int64 with repeats, to a number; NaN where it is undefined.
+        clusters: the group of each row, length n.
+        level: share of resamples inside the interval.
+
+    Returns:
+        value None without rows; no interval for fewer than two clusters or where the statistic is mostly undefined.
+
+    Source: Efron & Tibshirani 1993, chapters 8 and 13; clusters as units as in Davison & Hinkley 1997, section 3.8.
+    """
+    rows = cluster_rows(clusters)
+    n = len(clusters)
+    value = float(statistic(np.arange(n))) if n else math.nan
+    if math.isnan(value):
+        return Estimate(None, None, None, n, len(rows), "no rows to measure this on")
+    if len(rows) < 2:
+        return Estimate(value, None, None, n, len(rows), "one group only: no interval can be given")
+    generator = np.random.default_rng(seed)
+    draws = [
+        statistic(np.concatenate([rows[i] for i in generator.integers(len(rows), size=len(rows))]))
+        for _ in range(resamples)
+    ]
+    defined = np.asarray([draw for draw in draws if not math.isnan(draw)])
+    if len(defined) < resamples / 2:
+        return Estimate(value, None, None, n, len(rows), "undefined on most resamples: no interval can be given")
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(value, float(low), float(high), n, len(rows), rough_note(len(rows)))
+
+
+def cluster_mean(values: Sequence[float], clusters: Sequence[Hashable], **options: Any) -> Estimate:
+    """The mean over rows with a cluster bootstrap interval."""
+    values = np.asarray(values, dtype=np.float64)
+    return cluster_bootstrap(lambda rows: values[rows].mean() if len(rows) else math.nan, clusters, **options)
+
+
+def cluster_rows(clusters: Sequence[Hashable]) -> list[np.ndarray]:
+    """The row indices of each cluster, in order of first appearance."""
+    found: dict[Hashable, list[int]] = {}
+    for row, cluster in enumerate(clusters):
+        found.setdefault(cluster, []).append(row)
+    return [np.asarray(rows, dtype=np.int64) for rows in found.values()]
+
+
+def rough_note(clusters: int) -> str:
+    """The warning a reader needs with few groups: the bootstrap interval is then too narrow."""
+    if clusters >= FEW_CLUSTERS:
+        return ""
+    return f"only {clusters} groups: the interval is rough and rather too narrow"
+
+
+def wilson(successes: float, n: int, *, z: float = 1.959964) -> tuple[float, float]:
+    """Interval of a share from n independent trials; (0, 1) without trials.
+
+    Source: Wilson 1927, Journal of the American Statistical Association 22.
+    """
+    if n == 0:
+        return 0.0, 1.0
+    share, spread = successes / n, z * z / n
+    centre = (share + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def paired_t(differences: Sequence[float]) -> float:
+    """Student's t of paired differences, one a unit; infinite when they are all equal and not zero."""
+    values = np.asarray(differences, dtype=np.float64)
+    mean, error = values.mean(), values.std(ddof=1) / math.sqrt(len(values))
+    if error == 0:
+        return 0.0 if mean == 0 else math.copysign(math.inf, mean)
+    return float(mean / error)
+
+
+def correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Pearson's correlation, NaN where one side is constant."""
+    x, y = x - x.mean(), y - y.mean()
+    scale = math.sqrt((x @ x) * (y @ y))
+    return float(x @ y) / scale if scale > 0 else math.nan
