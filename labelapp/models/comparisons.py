@@ -1,0 +1,123 @@
+"""What is to be judged, and the places in which it is judged."""
+
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+
+from labelapp.models.projects import Project, ProtocolVersion
+from labelapp.models.prompts import Completion, Prompt, text_hash
+
+
+class Comparison(models.Model):
+    """A prompt and 2 to 9 of its completions, to be judged by `overlap` different people."""
+
+    class Origin(models.TextChoices):
+        IMPORT = "import"
+        RANDOM = "random", "random arm"
+        ACTIVE = "active", "active arm"
+        GOLD = "gold"
+        SWAPPED = "swapped", "swapped repeat"
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="comparisons")
+    prompt = models.ForeignKey(Prompt, models.PROTECT, related_name="comparisons")
+    protocol = models.ForeignKey(ProtocolVersion, models.PROTECT, related_name="comparisons")
+    completions = models.ManyToManyField(Completion, through="ComparisonCompletion", related_name="comparisons")
+    overlap = models.PositiveSmallIntegerField(default=1)
+    origin = models.CharField(max_length=8, choices=Origin, default=Origin.RANDOM)
+    propensity = models.FloatField(null=True, blank=True, help_text="Probability with which it was sampled.")
+    gold = models.JSONField(null=True, blank=True, help_text="The known answer, as a ranking, if any.")
+    round = models.ForeignKey(
+        "labelapp.Round", models.PROTECT, null=True, blank=True, related_name="comparisons",
+        help_text="The sampling round that made it.",
+    )
+    content_hash = models.CharField(max_length=64, help_text="SHA-256 of prompt and completion hashes, in order.")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["project", "content_hash"], name="comparison_is_unique_in_project"
+            ),
+        ]
+        indexes = [models.Index(fields=["project", "origin"], name="comparison_project_origin")]
+
+    def __str__(self):
+        return f"comparison {self.pk}"
+
+    @staticmethod
+    def hash_of(prompt: Prompt, completions: list[Completion]) -> str:
+        """SHA-256 over the prompt's hash and the completions' hashes in their order."""
+        return text_hash("\n".join([prompt.content_hash, *(c.content_hash for c in completions)]))
+
+    def ordered_completions(self) -> list[Completion]:
+        """Completions by position; a judgment's ranking and strength refer to these indices."""
+        rows = self.comparisoncompletion_set.select_related("completion").order_by("position")
+        return [row.completion for row in rows]
+
+
+class ComparisonCompletion(models.Model):
+    """A completion's fixed position in its comparison. What a labeler sees is the slot's display order."""
+
+    comparison = models.ForeignKey(Comparison, models.CASCADE)
+    completion = models.ForeignKey(Completion, models.PROTECT)
+    position = models.PositiveSmallIntegerField(help_text="0 to 8.")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["comparison", "position"], name="one_completion_per_position"),
+            models.UniqueConstraint(fields=["comparison", "completion"], name="completion_once_per_comparison"),
+            models.CheckConstraint(condition=Q(position__lte=8), name="comparison_has_at_most_nine"),
+        ]
+
+
+class Slot(models.Model):
+    """One of the places to judge a comparison. Claimed by one statement; a lease of minutes, kept by a heartbeat."""
+
+    class State(models.TextChoices):
+        OPEN = "open"
+        LEASED = "leased"
+        DONE = "done"
+
+    comparison = models.ForeignKey(Comparison, models.CASCADE, related_name="slots")
+    project = models.ForeignKey(Project, models.CASCADE, related_name="slots")
+    number = models.PositiveSmallIntegerField(help_text="0 up to the overlap.")
+    priority = models.IntegerField(default=0, help_text="Lower is handed out first.")
+    shuffle_key = models.IntegerField(help_text="Random order within a priority.")
+    state = models.CharField(max_length=6, choices=State, default=State.OPEN)
+    labeler = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="slots"
+    )
+    lease_until = models.DateTimeField(null=True, blank=True)
+    claim_token = models.UUIDField(null=True, blank=True, default=None)
+    display_order = ArrayField(
+        models.PositiveSmallIntegerField(), help_text="Positions in the order they are shown, counter-balanced."
+    )
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["comparison", "number"], name="slot_number_is_unique_in_comparison"),
+            models.UniqueConstraint(
+                fields=["comparison", "labeler"],
+                condition=Q(state__in=["leased", "done"]),
+                name="one_slot_per_labeler_and_comparison",
+            ),
+            models.CheckConstraint(
+                condition=Q(state="open", labeler__isnull=True, lease_until__isnull=True, claim_token__isnull=True)
+                | Q(state="leased", labeler__isnull=False, lease_until__isnull=False, claim_token__isnull=False)
+                | Q(state="done", labeler__isnull=False, lease_until__isnull=True),
+                name="slot_state_fits_its_lease",
+            ),
+        ]
+        indexes = [
+            # The claim orders by columns that only this partial index has, so the planner cannot walk the primary key.
+            models.Index(
+                fields=["project", "priority", "shuffle_key"],
+                condition=Q(state__in=["open", "leased"]),
+                name="slot_queue",
+            ),
+            models.Index(fields=["labeler", "state"], name="slot_labeler_state"),
+        ]
+
+    def __str__(self):
+        return f"slot {self.number} of comparison {self.comparison_id}"
