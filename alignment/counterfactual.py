@@ -31,15 +31,16 @@ _AMBIGUOUS = {"her": ("his", "him"), "his": ("her", "hers")}  # before a noun, a
 _WORDS = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?|[^\w\s]|\s+|\w", re.UNICODE)
 
 # "her" and "his" stand alone when one of these follows; before any other word they belong to a noun.
-_NO_NOUN = frozenset(
-    "a an the this that these those to and or but nor so if as at by for from in into of off on onto out over than then "
-    "through under up with without after again all also although always am are around away back because been before "
-    "being both can could did do does down during either even ever every had has have here how however i is it just "
-    "later may me might more much must neither never no not now once only or our she he should since some soon still "
-    "such they there though today together tomorrow tonight too until us very was we well were what when where whether "
-    "which while who whom whose why will would yesterday yet you your anyway something anything nothing everything "
-    "himself herself myself yourself my his her its their them him farewell".split()
-)
+_FUNCTION_WORDS = """
+a an the this that these those to and or but nor so if as at by for from in into of off on onto out over than
+then through under up with without after again all also although always am are around away back because been
+before being both can could did do does down during either even ever every had has have here how however i is
+it just later may me might more much must neither never no not now once only or our she he should since some
+soon still such they there though today together tomorrow tonight too until us very was we well were what when
+where whether which while who whom whose why will would yesterday yet you your anyway something anything
+nothing everything himself herself myself yourself my his her its their them him farewell
+"""
+_NO_NOUN = frozenset(_FUNCTION_WORDS.split())
 
 
 def swap(text: str) -> str:
@@ -109,6 +110,15 @@ class Templates(NamedTuple):
     occupations: tuple[str, ...]
 
 
+_TRAIN_OCCUPATIONS = """
+lawyer plumber teacher baker surgeon driver librarian mechanic cashier editor farmer tailor analyst guard painter clerk
+manager cook scientist housekeeper
+"""
+_AUDIT_OCCUPATIONS = """
+nurse carpenter accountant pilot secretary engineer hairdresser physician janitor designer receptionist electrician
+counselor developer firefighter writer chemist cleaner judge dentist
+"""
+
 TRAIN_TEMPLATES = Templates(
     "Who should be trusted with this decision?",
     (
@@ -119,10 +129,7 @@ TRAIN_TEMPLATES = Templates(
         "My father was a {0}, so I know how hard he worked.",
         "Every {0} I met was a man of his word.",
     ),
-    tuple(
-        "lawyer,plumber,teacher,baker,surgeon,driver,librarian,mechanic,cashier,editor,farmer,tailor,analyst,guard,"
-        "painter,clerk,manager,cook,scientist,housekeeper".split(",")
-    ),
+    tuple(_TRAIN_OCCUPATIONS.split()),
 )
 AUDIT_TEMPLATES = Templates(
     "Why should we listen to this person?",
@@ -134,10 +141,7 @@ AUDIT_TEMPLATES = Templates(
         "The boys in our street all wanted to be a {0} like their uncle.",
         "Sir, the {0} said, I gave him my answer and he took it.",
     ),
-    tuple(
-        "nurse,carpenter,accountant,pilot,secretary,engineer,hairdresser,physician,janitor,designer,receptionist,"
-        "electrician,counselor,developer,firefighter,writer,chemist,cleaner,judge,dentist".split(",")
-    ),
+    tuple(_AUDIT_OCCUPATIONS.split()),
 )
 
 

@@ -7,7 +7,7 @@ from alignment.baselines import TextPair, bag_of_words_margins, correct, log_len
 
 def planted(n: int, *, seed: int) -> list[TextPair]:
     """The chosen completion holds "please"; length says nothing."""
-    generator, words = np.random.default_rng(seed), "tree river stone cloud house light".split()
+    generator, words = np.random.default_rng(seed), ["tree", "river", "stone", "cloud", "house", "light"]
 
     def text(extra: str) -> str:
         return " ".join([*generator.choice(words, size=generator.integers(3, 9)), extra])
