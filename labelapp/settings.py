@@ -1,0 +1,210 @@
+"""Settings from the environment; without any, those of the embedded servers on this machine alone."""
+
+from pathlib import Path
+
+import dj_database_url
+import environ
+from csp.constants import NONCE, NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
+
+from labelapp import logs
+from labelapp.embedded import Services
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+embedded = Services()
+
+# LOCAL: a person's own machine, reached over loopback; `manage.py` says so unless it serves other hosts.
+DEBUG = env.bool("DEBUG", default=False)
+LOCAL = env.bool("LABELAPP_LOCAL", default=not env("DATABASE_URL", default=""))
+PRODUCTION = not DEBUG and not LOCAL
+
+
+def required_in_production(name: str, fallback) -> str:
+    """Read a variable; production without it stops here, elsewhere the fallback serves."""
+    if value := env(name, default=""):
+        return value
+    if PRODUCTION:
+        raise ImproperlyConfigured(f"{name} is not set: production needs it. On your own machine set LABELAPP_LOCAL=1.")
+    return fallback()
+
+
+# Who we are and who may ask
+LOOPBACK = "localhost,127.0.0.1,[::1],testserver"
+SECRET_KEY = required_in_production("SECRET_KEY", embedded.secret_key)
+ALLOWED_HOSTS = required_in_production("ALLOWED_HOSTS", lambda: LOOPBACK).split(",")
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+ROOT_URLCONF = "labelapp.urls"
+ASGI_APPLICATION = "labelapp.asgi.application"
+WSGI_APPLICATION = "labelapp.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+INSTALLED_APPS = [
+    "labelapp",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "allauth",
+    "allauth.account",
+    "rest_framework",
+    "drf_spectacular",
+    "django_htmx",
+    "csp",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "csp.context_processors.nonce",
+                "labelapp.accounts.context.project",
+            ]
+        },
+    }
+]
+
+# Database. A pool serves the web only: it must not be carried over the fork of a Celery worker.
+if url := env("DATABASE_URL", default=""):
+    DATABASES = {"default": dj_database_url.parse(url)}
+else:
+    DATABASES = {"default": {"NAME": "labelapp", "USER": "postgres", "HOST": str(embedded.run)}}
+DATABASES["default"]["ENGINE"] = "django.db.backends.postgresql"
+DATABASES["default"] |= {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}
+DATABASES["default"].setdefault("OPTIONS", {})["connect_timeout"] = 5
+if env.bool("DB_POOL", default=False):
+    DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 1, "max_size": env.int("DB_POOL_MAX", default=16)}
+if test_name := env("LABELAPP_TEST_DATABASE", default=""):
+    DATABASES["default"]["TEST"] = {"NAME": test_name}
+
+# Broker. It rings; the rows decide. No results are kept, and nothing but JSON is read.
+NAMESPACE = env("LABELAPP_NAMESPACE", default="")  # set by test runs, so that they share a broker with nobody
+CELERY_BROKER_URL = env("BROKER_URL", default="") or embedded.broker_url
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_TIMEOUT = 3
+CELERY_BROKER_TRANSPORT_OPTIONS = {}
+if CELERY_BROKER_URL.startswith("redis"):
+    CELERY_BROKER_TRANSPORT_OPTIONS = {"global_keyprefix": NAMESPACE, "socket_connect_timeout": 3}
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_SERIALIZER = "json"
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2}
+CELERY_TASK_DEFAULT_QUEUE = f"{NAMESPACE}default"
+TRAINING_QUEUE = f"{NAMESPACE}training"
+CELERY_TASK_ROUTES = {"labelapp.tasks.run_round": {"queue": TRAINING_QUEUE}}
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULE = {
+    "reconcile": {"task": "labelapp.tasks.reconcile", "schedule": 15.0, "options": {"expires": 30}},
+}
+
+# Cache: where allauth counts failed logins. Without Redis each process counts for itself.
+CACHE_URL = env("CACHE_URL", default="") or CELERY_BROKER_URL
+if CACHE_URL.startswith(("redis", "unix:")):
+    CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": CACHE_URL.replace("redis+socket:", "unix:"),
+            "KEY_PREFIX": f"{NAMESPACE}labelapp",
+            "OPTIONS": {"socket_connect_timeout": 3, "socket_timeout": 3},
+        }
+    }
+
+# People
+AUTH_USER_MODEL = "labelapp.User"
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+]
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "home"
+ACCOUNT_ADAPTER = "labelapp.accounts.adapter.ClosedSignup"
+ACCOUNT_LOGIN_METHODS = {"username", "email"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*"]
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
+vars().update(env.email_url("EMAIL_URL", default="consolemail://"))
+
+# What the browser may do
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF, NONCE],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+        "base-uri": [NONE],
+        "object-src": [NONE],
+    }
+}
+X_FRAME_OPTIONS = "DENY"
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.bool("COOKIE_SECURE", default=PRODUCTION)
+SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=0)
+if env.bool("TRUST_PROXY", default=False):  # only behind a proxy that sets this header itself
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+# Files
+STATIC_URL = "/static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STATIC_ROOT = Path(env("STATIC_ROOT", default=str(embedded.root / "static")))
+HASHED_STATIC = env.bool("HASHED_STATIC", default=PRODUCTION)  # `up` collects the files and sets this
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        if HASHED_STATIC
+        else "django.contrib.staticfiles.storage.StaticFilesStorage"
+    },
+}
+WHITENOISE_USE_FINDERS = not HASHED_STATIC
+ARTIFACT_DIR = Path(env("ARTIFACT_DIR", default=str(embedded.root / "artifacts")))
+DATA_UPLOAD_MAX_MEMORY_SIZE = 8 * 1024 * 1024
+
+# The engine answers on a unix socket of ours, unless ENGINE_URL names an upstream.
+ENGINE_URL = env("ENGINE_URL", default="")
+ENGINE_SOCKET = env("ENGINE_SOCKET", default=str(embedded.run / "engine.sock"))
+
+# API
+REST_FRAMEWORK = {
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+}
+SPECTACULAR_SETTINGS = {"TITLE": "Labelapp", "VERSION": "0.1"}
+
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en"
+LOGGING = logs.config(level=env("LOG_LEVEL", default="INFO"), json=PRODUCTION)

@@ -1,0 +1,84 @@
+"""A pytest plugin that gives a test run servers, a database, a queue namespace and files of its own.
+
+It is loaded with `-p labelapp.testing`, before pytest-django reads the settings. Without TEST_DATABASE_URL and
+TEST_BROKER_URL the servers are embedded ones without fsync under var/test. DATABASE_URL is never used, and on
+servers of others nothing is touched but what this run made.
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+
+from labelapp.embedded import Services
+
+services = Services("test", durable=False)
+own_database = not os.environ.get("TEST_DATABASE_URL")
+own_broker = not os.environ.get("TEST_BROKER_URL")
+is_controller = "PYTEST_XDIST_WORKER" not in os.environ
+
+if is_controller:
+    run_id = f"{os.getpid():x}{os.urandom(2).hex()}"
+    os.environ |= {
+        "DATABASE_URL": os.environ.get("TEST_DATABASE_URL") or services.database_url,
+        "BROKER_URL": os.environ.get("TEST_BROKER_URL") or services.broker_url,
+        "LABELAPP_TEST_DATABASE": f"test_labelapp_{run_id}",
+        "LABELAPP_NAMESPACE": f"test{run_id}-",
+        "LABELAPP_LOCAL": "1",
+        "SECRET_KEY": "for tests only",
+        "ALLOWED_HOSTS": "localhost,127.0.0.1,testserver",
+        "ARTIFACT_DIR": tempfile.mkdtemp(prefix="labelapp-test-"),
+        "ENGINE_SOCKET": f"{tempfile.gettempdir()}/labelapp-{run_id}.sock",
+        "HASHED_STATIC": "0",
+        "DJANGO_ALLOW_ASYNC_UNSAFE": "true",  # Playwright's sync API keeps an event loop in the test's thread
+    }
+    for name in ("CACHE_URL", "ENGINE_URL", "DB_POOL", "DEBUG", "PRODUCTION"):
+        os.environ.pop(name, None)
+
+_open = contextlib.ExitStack()
+
+
+def pytest_sessionstart(session):
+    if is_controller and not session.config.option.collectonly:
+        _open.enter_context(services.held(database=own_database, broker=own_broker))
+        if own_database:
+            services.postgres.drop_databases("test_labelapp_", unless=_owner_lives)
+
+
+def _owner_lives(database: str) -> bool:
+    """Whether the test run that made this database is still there: its pid is in the name."""
+    import psutil
+
+    return psutil.pid_exists(int(database.split("_")[2][:-4], 16))
+
+
+def pytest_unconfigure(config):
+    if is_controller:
+        forget_broker_keys()
+        shutil.rmtree(os.environ["ARTIFACT_DIR"], ignore_errors=True)
+        _open.close()
+
+
+def forget_broker_keys() -> None:
+    """Remove this run's queues and cache keys from a broker that outlives it."""
+    if own_broker:
+        return
+    url, namespace = os.environ["BROKER_URL"], os.environ["LABELAPP_NAMESPACE"]
+    with contextlib.suppress(OSError):
+        _forget_in_redis(url, namespace) if url.startswith("redis") else _forget_in_rabbitmq(url, namespace)
+
+
+def _forget_in_redis(url: str, namespace: str) -> None:
+    import redis
+
+    with redis.Redis.from_url(url) as client:
+        for key in client.scan_iter(f"*{namespace}*"):
+            client.delete(key)
+
+
+def _forget_in_rabbitmq(url: str, namespace: str) -> None:
+    from kombu import Connection
+
+    with Connection(url) as connection:
+        for queue in ("default", "training"):
+            connection.default_channel.queue_delete(f"{namespace}{queue}")

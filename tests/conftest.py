@@ -1,0 +1,45 @@
+"""What every test may use: people with roles come from tests/factories.py, processes and browsers from here."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+BROWSER_HINT = "no Chromium: install it with `apt-get install chromium` or `playwright install chromium`"
+BROWSER_FLAGS = [
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-dev-shm-usage",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+def pytest_configure(config):
+    from django.conf import settings
+
+    settings.PASSWORD_HASHERS = ["tests.hashing.QuickHasher"]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Browser tests come last: Playwright leaves a running loop in this thread, and asyncio.run() fails after it."""
+    items.sort(key=lambda item: "page" in getattr(item, "fixturenames", ()))
+
+
+def find_chromium() -> str | None:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args):
+    """The system's Chromium; without one the test is skipped, or fails where REQUIRE_BROWSER is set."""
+    executable = find_chromium()
+    if not executable and not any(Path.home().glob(".cache/ms-playwright/chromium*")):
+        (pytest.fail if os.environ.get("REQUIRE_BROWSER") else pytest.skip)(BROWSER_HINT)
+    flags = [*BROWSER_FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    return {**browser_type_launch_args, "args": flags, **({"executable_path": executable} if executable else {})}
