@@ -47,7 +47,14 @@ class Version(models.Model):
 
 
 class Deployment(models.Model):
-    """A public alias and the version behind it. The epoch only grows; promote and roll back both add one."""
+    """A public alias and the version behind it. The epoch only grows; promote and roll back both add one.
+
+    A switch to a version that the engine has not loaded waits in the `pending` columns: what was asked, by whom and why.
+    """
+
+    class Action(models.TextChoices):
+        PROMOTE = "promote"
+        ROLLBACK = "rollback"
 
     project = models.ForeignKey(Project, models.PROTECT, related_name="deployments")
     alias = models.SlugField(max_length=60, default="policy")
@@ -57,10 +64,21 @@ class Deployment(models.Model):
         help_text="Promoted by a person; the epoch moves when the engine has loaded and canaried it.",
     )
     pending_since = models.DateTimeField(null=True, blank=True)
+    pending_action = models.CharField(max_length=8, choices=Action, blank=True)
+    pending_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+")
+    pending_reason = models.TextField(blank=True)
+    pending_error = models.TextField(blank=True, help_text="Why the last switch was given up; cleared by the next.")
     epoch = models.PositiveIntegerField(default=0)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["project", "alias"], name="alias_is_unique_in_project")]
+        constraints = [
+            models.UniqueConstraint(fields=["project", "alias"], name="alias_is_unique_in_project"),
+            models.CheckConstraint(
+                condition=Q(pending__isnull=True, pending_since__isnull=True, pending_action="")
+                | (Q(pending__isnull=False, pending_since__isnull=False) & ~Q(pending_action="")),
+                name="pending_switch_says_since_when_and_what",
+            ),
+        ]
 
     def __str__(self):
         return f"{self.alias} (epoch {self.epoch})"
@@ -69,13 +87,9 @@ class Deployment(models.Model):
 class DeploymentEvent(models.Model):
     """The audit row of one epoch: who moved the alias, from what, to what and why. Append-only."""
 
-    class Action(models.TextChoices):
-        PROMOTE = "promote"
-        ROLLBACK = "rollback"
-
     deployment = models.ForeignKey(Deployment, models.PROTECT, related_name="events")
     epoch = models.PositiveIntegerField()
-    action = models.CharField(max_length=8, choices=Action)
+    action = models.CharField(max_length=8, choices=Deployment.Action)
     version = models.ForeignKey(Version, models.PROTECT, related_name="deployment_events")
     previous = models.ForeignKey(Version, models.PROTECT, null=True, blank=True, related_name="+")
     audit = models.ForeignKey("labelapp.Audit", models.PROTECT, null=True, blank=True, related_name="+")
