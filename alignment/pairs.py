@@ -1,0 +1,158 @@
+"""A snapshot's comparisons as token ids: decisive pairs, and ties where a reward model is to learn from them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from alignment.batches import mask_of, pad
+from alignment.config import JobError
+from alignment.text import Messages, as_messages, encode_completion, encode_prompt, truncate_pair
+
+
+class Pair(NamedTuple):
+    """One comparison of two completions; in a tie the order of the two means nothing."""
+
+    prompt: Messages
+    chosen: Messages
+    rejected: Messages
+    margin: float  # 0 (unknown or weakest) to 1
+    group: str  # rows of one group never stand on both sides of a split
+    comparison: Any
+    tie: bool = False
+
+
+class EncodedPair(NamedTuple):
+    prompt: list[int]
+    chosen: list[int]  # with the end token
+    rejected: list[int]
+    margin: float
+    tie: bool
+
+    @property
+    def tokens(self) -> int:
+        """Width of the longer of the two rows that this pair fills."""
+        return len(self.prompt) + max(len(self.chosen), len(self.rejected))
+
+
+class PairBatch(NamedTuple):
+    """B pairs as 2B right-padded rows of width T: first all chosen, then all rejected."""
+
+    ids: torch.Tensor  # (2B, T) int64
+    mask: torch.Tensor  # (2B, T) bool, true on real tokens
+    completion_mask: torch.Tensor  # (2B, T) bool, true on the completion with its end token
+    margins: torch.Tensor  # (B,) float
+    ties: torch.Tensor  # (B,) bool
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, dict]]:
+    """(line number, object) of every line that is not empty. Raises JobError naming file and line."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            for number, line in enumerate(stream, start=1):
+                if line.strip():
+                    yield number, json.loads(line)
+    except OSError as error:
+        raise JobError(f"cannot read {path}: {error}") from error
+    except json.JSONDecodeError as error:
+        raise JobError(f"{path} line {number} is not JSON: {error}") from error
+
+
+def read_pairs(snapshot: str | Path, split: str) -> list[Pair]:
+    """The decisive pairs of a split, "train" or "test". Raises JobError naming file and line."""
+    path = Path(snapshot) / f"pairs-{split}.jsonl"
+    return [_pair(row, path, number) for number, row in read_jsonl(path)]
+
+
+def _pair(row: dict, path: Path, number: int) -> Pair:
+    try:
+        return Pair(
+            prompt=as_messages(row["prompt"], "user"),
+            chosen=as_messages(row["chosen"], "assistant"),
+            rejected=as_messages(row["rejected"], "assistant"),
+            margin=float(row.get("margin") or 0.0),
+            group=str(row.get("group", number)),
+            comparison=row.get("comparison"),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise JobError(f"{path} line {number} is no preference row: {error!r}") from error
+
+
+def read_ties(snapshot: str | Path, split: str) -> list[Pair]:
+    """Pairs of completions that some judgment puts in one tier and that no decisive pair of the split orders.
+
+    Each pair counts once, however many annotators called it a tie: it is one comparison, as a decisive pair is.
+    """
+    seen = {(p.comparison, _sides(p.chosen[-1]["content"], p.rejected[-1]["content"])) for p in read_pairs(snapshot, split)}
+    ties = []
+    for _, row in read_jsonl(Path(snapshot) / "judgments.jsonl"):
+        if row["split"] != split:
+            continue
+        for first, second in _tied_texts(row):
+            key = (row["comparison"], _sides(first, second))
+            if key not in seen:
+                seen.add(key)
+                ties.append(_tie(row, first, second))
+    return ties
+
+
+def _sides(first: str, second: str) -> tuple[str, ...]:
+    return tuple(sorted((first, second)))
+
+
+def _tied_texts(row: dict) -> Iterator[tuple[str, str]]:
+    texts = row["completions"]
+    for tier in row["ranking"]:
+        for i, first in enumerate(tier):
+            for second in tier[i + 1 :]:
+                yield texts[first], texts[second]
+
+
+def _tie(row: dict, first: str, second: str) -> Pair:
+    return Pair(
+        prompt=as_messages(row["prompt"], "user"),
+        chosen=as_messages(first, "assistant"),
+        rejected=as_messages(second, "assistant"),
+        margin=0.0,
+        group=str(row["group"]),
+        comparison=row["comparison"],
+        tie=True,
+    )
+
+
+def encode_pairs(
+    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], max_length: int
+) -> tuple[list[EncodedPair], list[Pair]]:
+    """The pairs that fit and those that do not: a pair is never cut on one side only. Raises JobError."""
+    encoded, dropped = [], []
+    for pair in pairs:
+        fitting = truncate_pair(
+            encode_prompt(tokenizer, pair.prompt),
+            encode_completion(tokenizer, pair.prompt, pair.chosen),
+            encode_completion(tokenizer, pair.prompt, pair.rejected),
+            max_length,
+        )
+        if fitting is None:
+            dropped.append(pair)
+        else:
+            encoded.append(EncodedPair(*fitting, margin=pair.margin, tie=pair.tie))
+    return encoded, dropped
+
+
+def collate(pairs: Sequence[EncodedPair], pad_id: int) -> PairBatch:
+    """Chosen and rejected of a pair in one batch: they meet the same kernels and one backward pass."""
+    rows = [(p.prompt, p.chosen) for p in pairs] + [(p.prompt, p.rejected) for p in pairs]
+    whole = [[*prompt, *completion] for prompt, completion in rows]
+    answers = [[0] * len(prompt) + [1] * len(completion) for prompt, completion in rows]
+    return PairBatch(
+        ids=pad(whole, pad_id),
+        mask=mask_of(whole),
+        completion_mask=pad(answers, 0).bool(),
+        margins=torch.tensor([p.margin for p in pairs], dtype=torch.float32),
+        ties=torch.tensor([p.tie for p in pairs]),
+    )
