@@ -1,0 +1,113 @@
+"""`python -m alignment STAGE job.json`: run one stage and say in result.json how it ended."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import sys
+import time
+import traceback
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+from alignment.config import (
+    CONFIGS,
+    EXIT_BAD_INPUT,
+    EXIT_DONE,
+    EXIT_NON_FINITE,
+    EXIT_STOPPED,
+    Job,
+    JobError,
+    stage_config,
+)
+from alignment.loop import NonFiniteStep, Stopped
+from alignment.manifest import ArtifactError, verify
+
+EXIT_CRASHED = 1
+
+
+def main(argv: list[str]) -> int:
+    """Exit code of the stage; result.json in the job's output directory is the full answer."""
+    started = time.monotonic()
+    output = None
+    try:
+        job = _job(argv)
+        output = job.output
+        made = _run(job)
+        outcome = {"status": "done", "reason": "", "code": "", **made}
+        exit_code = EXIT_DONE
+    except Exception as error:
+        exit_code, code, reason = failure(error)
+        status = "stopped" if exit_code == EXIT_STOPPED else "failed"
+        outcome = {"status": status, "reason": reason, "code": code}
+        print(traceback.format_exc() if exit_code == EXIT_CRASHED else reason, file=sys.stderr)
+    if output:
+        write_result(output, {"checkpoint": None, "metrics": [], **outcome, "seconds": time.monotonic() - started})
+    return exit_code
+
+
+def _job(argv: list[str]) -> Job:
+    if len(argv) != 2:
+        raise JobError(f"usage: python -m alignment STAGE job.json, where STAGE is one of {', '.join(CONFIGS)}")
+    stage, path = argv
+    job = Job.load(path)
+    if job.stage != stage:
+        raise JobError(f"{path} is a job for the stage {job.stage!r}, not {stage!r}")
+    return job
+
+
+def _run(job: Job) -> dict[str, Any]:
+    config = stage_config(job)
+    for given in job.inputs.values():
+        verify(given.path, given.sha256)
+    Path(job.output).mkdir(parents=True, exist_ok=True)
+    if job.threads:
+        torch.set_num_threads(job.threads)
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    random.seed(job.seed)
+    np.random.seed(job.seed % 2**32)
+    torch.manual_seed(job.seed)
+    return import_module(f"alignment.{job.stage}").run(job, config)
+
+
+def failure(error: Exception) -> tuple[int, str, str]:
+    """(exit code, code, reason): what the end of a stage is called."""
+    reason = str(error) or type(error).__name__
+    match error:
+        case JobError() | ArtifactError():
+            return EXIT_BAD_INPUT, "bad_input", reason
+        case NonFiniteStep():
+            return EXIT_NON_FINITE, "non_finite", reason
+        case Stopped():
+            return EXIT_STOPPED, "stopped", reason
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return EXIT_CRASHED, "disk_full", f"the disk is full: {reason}"
+        case MemoryError() | torch.OutOfMemoryError():
+            return EXIT_CRASHED, "out_of_memory", f"there is not enough memory: {reason}"
+        case RuntimeError() if "can't allocate memory" in reason:
+            return EXIT_CRASHED, "out_of_memory", f"there is not enough memory: {reason}"
+    return EXIT_CRASHED, "crashed", f"{type(error).__name__}: {reason}"
+
+
+def write_result(output: str | Path, result: dict[str, Any]) -> None:
+    """Replace result.json by one rename, so a reader never sees half of it."""
+    path = Path(output) / "result.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".tmp")
+    with open(fresh, "w") as stream:
+        stream.write(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(fresh, path)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,65 @@
+"""Rows to batches: a deterministic order that mixes rows but keeps lengths together, and right padding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+BUCKET_BATCHES = 16  # rows are sorted by length only within this many batches
+
+
+def pad(rows: Sequence[Sequence[float]], value: float) -> torch.Tensor:
+    """(B, T) tensor of the rows, filled on the right with `value`."""
+    width = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])
+
+
+def mask_of(rows: Sequence[Sequence[int]]) -> torch.Tensor:
+    """(B, T) bool, true where `pad` kept a real token."""
+    return pad([[1] * len(row) for row in rows], 0).bool()
+
+
+def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Row numbers of every batch of one epoch: a pure function of its arguments.
+
+    Rows are shuffled, sorted by length within large buckets (little padding), and the batches shuffled again, so
+    that length does not drift over the epoch.
+    """
+    draw = np.random.Generator(np.random.PCG64([seed, epoch]))
+    order = draw.permutation(len(lengths)).tolist()
+    size = batch_size * BUCKET_BATCHES
+    buckets = [sorted(order[i : i + size], key=lambda row: lengths[row]) for i in range(0, len(order), size)]
+    batches = [bucket[i : i + batch_size] for bucket in buckets for i in range(0, len(bucket), batch_size)]
+    return [batches[i] for i in draw.permutation(len(batches))]
+
+
+def step_count(rows: int, *, batch_size: int, epochs: int, max_steps: int = 0) -> int:
+    """Optimizer steps of a whole run; max_steps 0 is no limit."""
+    steps = epochs * -(-rows // batch_size)
+    return min(steps, max_steps) if max_steps else steps
+
+
+def batches_from(
+    lengths: Sequence[int], *, batch_size: int, seed: int, start: int, steps: int
+) -> Iterator[tuple[int, list[int]]]:
+    """(step, row numbers) for the steps start .. steps - 1, each as an unbroken run would see it."""
+    per_epoch = -(-len(lengths) // batch_size)
+    epoch, batches = -1, []
+    for step in range(start, steps):
+        if step // per_epoch != epoch:
+            epoch = step // per_epoch
+            batches = epoch_batches(lengths, batch_size, seed, epoch)
+        yield step, batches[step % per_epoch]
+
+
+def micro_batches(lengths: Sequence[int], rows: Sequence[int], tokens: int) -> list[list[int]]:
+    """The rows of one optimizer step in groups whose padded size stays within `tokens` (one row may exceed it)."""
+    groups: list[list[int]] = []
+    for row in sorted(rows, key=lambda r: lengths[r]):
+        if groups and lengths[row] * (len(groups[-1]) + 1) <= tokens:
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return groups

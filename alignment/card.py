@@ -1,0 +1,41 @@
+"""The card of a checkpoint: everything needed to say where the weights come from. Torch-free."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from alignment.config import Job
+
+
+def card_of(job: Job, config: Any, *, metrics: list[dict[str, Any]], **facts: Any) -> dict[str, Any]:
+    """What card.json holds. It names inputs by digest, not by path, so that a copy elsewhere says the same."""
+    return {
+        "stage": job.stage,
+        "inputs": {name: given.sha256 for name, given in job.inputs.items()},
+        "config": asdict(config),
+        "seed": job.seed,
+        "code": {"labelapp": installed("labelapp"), "alignment_sha256": code_digest()},
+        "libraries": {name: installed(name) for name in ("torch", "transformers", "tokenizers")},
+        "metrics": metrics,
+        **facts,
+    }
+
+
+def installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def code_digest() -> str:
+    """One SHA-256 over this package's sources: two runs with the same digest ran the same code."""
+    digest = hashlib.sha256()
+    here = Path(__file__).parent
+    for path in sorted([*here.rglob("*.py"), *here.rglob("*.jinja")]):
+        digest.update(f"{path.relative_to(here)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()

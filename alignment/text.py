@@ -1,0 +1,170 @@
+"""Text to token ids: the tokenizer, the chat template, and how a prompt and its completions are encoded and cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from jinja2 import TemplateError
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from alignment.config import JobError
+
+TEMPLATE = Path(__file__).with_name("chat.jinja")
+PAD, END, SYSTEM, USER, ASSISTANT = CONTROL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
+
+Messages = list[dict[str, str]]
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
+    """Byte-level BPE with our control tokens (ids 0 to 4) and our chat template."""
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=list(CONTROL),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token=PAD,
+        eos_token=END,
+        additional_special_tokens=[SYSTEM, USER, ASSISTANT],
+        chat_template=TEMPLATE.read_text(),
+        clean_up_tokenization_spaces=False,
+        padding_side="right",
+    )
+
+
+def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint directory, with an end token and a different pad token. Raises JobError."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise JobError(f"cannot read a tokenizer in {path}: {error}") from error
+    if tokenizer.eos_token_id is None:
+        raise JobError(f"the tokenizer in {path} has no end token; set eos_token in its tokenizer_config.json")
+    if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
+        tokenizer.pad_token = _spare_token(tokenizer, path)
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def _spare_token(tokenizer: PreTrainedTokenizerBase, path: str | Path) -> str:
+    """Padding with the end token would teach a model never to stop, so another control token has to serve."""
+    spare = [t for t in tokenizer.all_special_tokens if t not in (tokenizer.eos_token, tokenizer.bos_token)]
+    if not spare:
+        raise JobError(f"the tokenizer in {path} has no pad token besides its end token; add one to it")
+    return spare[0]
+
+
+def defuse(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The text with every spelled-out control token broken by a space, so a person cannot type a turn boundary.
+
+    Only spaces go in and no control token holds one, so no new control token can appear.
+    """
+    for token in tokenizer.all_special_tokens:
+        text = text.replace(token, f"{token[0]} {token[1:]}")
+    return text
+
+
+def as_messages(value: str | Messages, role: str) -> Messages:
+    """A plain string becomes one turn of this role."""
+    return [{"role": role, "content": value}] if isinstance(value, str) else value
+
+
+def render(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, prompt: bool = False) -> str:
+    """The dialogue as the template writes it; with `prompt`, up to where the assistant begins. Raises JobError."""
+    if not tokenizer.chat_template:
+        raise JobError(
+            "the rows are dialogues but the parent's tokenizer has no chat template; "
+            "set chat_template in its tokenizer_config.json or use a parent that has one"
+        )
+    try:
+        safe = [{**message, "content": defuse(message["content"], tokenizer)} for message in messages]
+        return tokenizer.apply_chat_template(safe, tokenize=False, add_generation_prompt=prompt)
+    except (TemplateError, KeyError, TypeError, AttributeError) as error:
+        raise JobError(f"the chat template refuses the dialogue {str(messages)[:120]}: {error}") from error
+
+
+def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Ids of plain text: no control token is added, and none is read out of the text."""
+    return tokenizer(defuse(text, tokenizer), add_special_tokens=False)["input_ids"]
+
+
+def _encode_rendered(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: str | Messages) -> list[int]:
+    """Ids of the dialogue so far and the opening of the assistant's turn. Raises JobError."""
+    return _encode_rendered(tokenizer, render(tokenizer, as_messages(messages, "user"), prompt=True))
+
+
+def encode_completion(
+    tokenizer: PreTrainedTokenizerBase, prompt: str | Messages, completion: str | Messages
+) -> list[int]:
+    """Ids of the assistant's turn after `encode_prompt(prompt)`, ending in exactly one end token. Raises JobError.
+
+    Prompt and completion are tokenised apart, so no merge reaches over their boundary.
+    """
+    prompt, completion = as_messages(prompt, "user"), as_messages(completion, "assistant")
+    head, whole = render(tokenizer, prompt, prompt=True), render(tokenizer, prompt + completion)
+    if not whole.startswith(head):
+        raise JobError(
+            "the chat template does not write the same prompt before an answer as alone: "
+            f"{head[-60:]!r} is not how {whole[: len(head)][-60:]!r} begins; use a prefix-preserving template"
+        )
+    return end_once(_encode_rendered(tokenizer, whole[len(head) :]), tokenizer.eos_token_id)
+
+
+def end_once(ids: list[int], eos: int) -> list[int]:
+    """The ids up to and with the last end token; one is added where there is none."""
+    if eos not in ids:
+        return [*ids, eos]
+    return ids[: len(ids) - ids[::-1].index(eos)]
+
+
+def assistant_mask(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> tuple[list[int], list[int]]:
+    """Ids of a whole dialogue and 1 where the assistant speaks (its end token too). Raises JobError."""
+    if "{% generation %}" not in (tokenizer.chat_template or "").replace("{%-", "{%").replace("-%}", "%}"):
+        ids, mask = _last_turn_mask(tokenizer, messages)
+    else:
+        safe = [{**message, "content": defuse(message["content"], tokenizer)} for message in messages]
+        render(tokenizer, messages)  # for its refusals
+        made = tokenizer.apply_chat_template(safe, return_dict=True, return_assistant_tokens_mask=True)
+        ids, mask = list(made["input_ids"]), list(made["assistant_masks"])
+    if not any(mask):
+        raise JobError(f"a dialogue has no assistant turn: {str(messages)[:120]}")
+    return ids, mask
+
+
+def _last_turn_mask(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> tuple[list[int], list[int]]:
+    """Without generation markers only the last turn can be told apart."""
+    if not messages or messages[-1]["role"] != "assistant":
+        raise JobError(f"the last turn must be the assistant's: {str(messages)[-120:]}")
+    prompt = encode_prompt(tokenizer, messages[:-1])
+    completion = encode_completion(tokenizer, messages[:-1], messages[-1:])
+    return prompt + completion, [0] * len(prompt) + [1] * len(completion)
+
+
+def truncate(prompt: list[int], completion: list[int], max_length: int) -> tuple[list[int], list[int]]:
+    """Both within max_length tokens: the prompt loses its beginning first, then the completion its end."""
+    completion = completion[: max_length - 1]
+    return _tail(prompt, max_length - len(completion)), completion
+
+
+def truncate_pair(
+    prompt: list[int], chosen: list[int], rejected: list[int], max_length: int
+) -> tuple[list[int], list[int], list[int]] | None:
+    """The same end of the prompt for both completions, which stay whole; None where the longer one does not fit."""
+    room = max_length - max(len(chosen), len(rejected))
+    return (_tail(prompt, room), chosen, rejected) if room >= 1 else None
+
+
+def _tail(ids: list[int], length: int) -> list[int]:
+    return ids[max(0, len(ids) - length) :]
