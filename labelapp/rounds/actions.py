@@ -1,0 +1,142 @@
+"""Every write a person causes: launch a round, ask for its end."""
+
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import Max
+from django.db.models.functions import Now
+
+from alignment.manifest import ArtifactError
+from labelapp.celery import ring
+from labelapp.models import Project, Round, RoundEvent, Snapshot, Stage, User, Version
+from labelapp.models.rounds import ACTIVE_STATES
+from labelapp.rounds.artifacts import look_over
+from labelapp.rounds.recipes import PRESETS, plan_stages
+
+SUPERVISE = "labelapp.tasks.supervise_round"
+
+
+class LaunchRefused(Exception):
+    """The round cannot be launched as asked. The message is a sentence; `field` names the input it concerns."""
+
+    field = ""
+
+
+class RoundAlreadyActive(LaunchRefused):
+    """The project has a round of this kind that is queued or running; `round` is that one, if it is still there."""
+
+    def __init__(self, round: Round | None):
+        which = f"Round {round.number} is {round.state}" if round else "A round is active"
+        super().__init__(f"{which}: a project runs one round at a time. Wait for it or cancel it.")
+        self.round = round
+
+
+class SnapshotRefused(LaunchRefused):
+    field = "snapshot"
+
+
+class ParentRefused(LaunchRefused):
+    field = "parent"
+
+
+class RoundIsOver(Exception):
+    """The round has ended already; there is nothing to cancel."""
+
+
+def launch_round(
+    *,
+    project: Project,
+    snapshot: Snapshot,
+    parent: Version,
+    recipe: str = "reward-dpo",
+    mitigation: bool = False,
+    seed: int = 0,
+    by: User | None = None,
+    changes: dict[str, Any] | None = None,
+) -> Round:
+    """Queue a training round and ring for a worker.
+
+    Refuses with RoundAlreadyActive, SnapshotRefused, ParentRefused or recipes.OptionRefused.
+    """
+    stages = plan_stages(recipe, mitigation=mitigation, changes=changes)
+    refuse_unusable_snapshot(project, snapshot)
+    refuse_unusable_parent(project, parent)
+    return queue_round(
+        project=project,
+        kind=Round.Kind.TRAINING,
+        recipe={"name": recipe, "title": PRESETS[recipe]["title"], "stages": stages, "changes": changes or {}},
+        snapshot=snapshot,
+        parent=parent,
+        mitigation=mitigation,
+        seed=seed,
+        by=by,
+    )
+
+
+def queue_round(*, project: Project, kind: str, recipe: dict, by: User | None = None, **fields) -> Round:
+    """Number and store a round with its stages, and ring. The database refuses a second active one of its kind."""
+    try:
+        with transaction.atomic():
+            Project.objects.select_for_update(no_key=True).get(pk=project.pk)  # one number after the other
+            last = project.rounds.aggregate(last=Max("number"))["last"] or 0
+            round = Round.objects.create(
+                project=project, kind=kind, recipe=recipe, number=last + 1, created_by=by, rung_at=Now(), **fields
+            )
+            Stage.objects.bulk_create(
+                Stage(round=round, number=number, name=spec["name"], stage=spec["stage"])
+                for number, spec in enumerate(recipe["stages"], start=1)
+            )
+            RoundEvent.objects.create(round=round, kind="launched", by=by, detail={"recipe": recipe["name"]})
+            ring(SUPERVISE, round.pk)
+            return round
+    except IntegrityError as error:
+        if "one_active_round_per_project" in str(error):
+            active = project.rounds.filter(kind=kind, state__in=ACTIVE_STATES).first()
+            raise RoundAlreadyActive(active) from error
+        raise
+
+
+@transaction.atomic
+def request_cancel(*, round: Round, by: User | None = None) -> Round:
+    """End a queued round now; ask the supervisor of a running one to stop it. Refuses with RoundIsOver."""
+    round = Round.objects.select_for_update(no_key=True, of=("self",)).get(pk=round.pk)
+    if round.state == Round.State.QUEUED:
+        Round.objects.filter(pk=round.pk).update(
+            state=Round.State.CANCELLED, cancel_requested_at=Now(), finished_at=Now()
+        )
+        round.stages.exclude(state=Stage.State.DONE).update(state=Stage.State.CANCELLED)
+        RoundEvent.objects.create(round=round, kind="cancelled", by=by, detail={"while": "queued"})
+    elif round.state == Round.State.RUNNING:
+        if round.cancel_requested_at is None:
+            Round.objects.filter(pk=round.pk).update(cancel_requested_at=Now())
+            RoundEvent.objects.create(round=round, kind="cancel_requested", by=by)
+    else:
+        raise RoundIsOver(f"Round {round.number} is {round.state} already.")
+    round.refresh_from_db()
+    return round
+
+
+def refuse_unusable_snapshot(project: Project, snapshot: Snapshot) -> None:
+    if snapshot.project_id != project.pk:
+        raise SnapshotRefused("This snapshot belongs to another project.")
+    for split, pairs in {"train": snapshot.pairs_train, "test": snapshot.pairs_test}.items():
+        if not pairs:
+            raise SnapshotRefused(
+                f"Snapshot {snapshot} has no decisive pairs in its {split} split. Collect judgments on more groups "
+                "of prompts, then freeze again."
+            )
+    try:
+        look_over(snapshot.path, snapshot.digest)
+    except ArtifactError as error:
+        raise SnapshotRefused(f"The snapshot's files are not as they were frozen: {error}.") from error
+
+
+def refuse_unusable_parent(project: Project, parent: Version) -> None:
+    if parent.project_id != project.pk:
+        raise ParentRefused("This version belongs to another project.")
+    if parent.kind != Version.Kind.POLICY:
+        raise ParentRefused(f"{parent.name} is a {parent.kind} model; a round starts from a policy.")
+    try:
+        look_over(parent.path, parent.digest)
+    except ArtifactError as error:
+        raise ParentRefused(f"The files of {parent.name} are not as they were: {error}.") from error

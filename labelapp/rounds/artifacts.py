@@ -1,0 +1,41 @@
+"""Where a round keeps its files, and a quick look at the artifacts it starts from."""
+
+from pathlib import Path
+
+from django.conf import settings
+
+from alignment.manifest import MANIFEST, ArtifactError, file_sha256, read_manifest
+from labelapp.models import Round, Stage
+
+PUBLISHED = {"result.json", "metrics.jsonl", "log.txt", "job.json"}  # what the round page links to
+
+
+def round_directory(round: Round) -> Path:
+    return settings.ARTIFACT_DIR / "rounds" / str(round.pk)
+
+
+def stage_directory(round: Round, stage: Stage, token: int) -> Path:
+    """One directory an attempt: a zombie and its successor never share a path."""
+    return round_directory(round) / str(token) / f"{stage.number:02d}-{stage.name}"
+
+
+def saved_state(round: Round, stage: Stage) -> str | None:
+    """The directory of the latest earlier attempt that saved a state to resume from."""
+    earlier = (stage_directory(round, stage, token) for token in range(round.token - 1, 0, -1))
+    return next((str(path) for path in earlier if (path / "state").is_dir()), None)
+
+
+def look_over(directory: str, digest: str) -> None:
+    """Check the manifest's digest and every file's size, not its bytes: the trainer verifies those.
+
+    Raises ArtifactError naming the first difference.
+    """
+    manifest = read_manifest(directory)
+    if file_sha256(Path(directory) / MANIFEST) != digest:
+        raise ArtifactError(f"{directory}/{MANIFEST} does not have the digest {digest[:12]}…")
+    for name, facts in manifest["files"].items():
+        path = Path(directory) / name
+        if not path.is_file():
+            raise ArtifactError(f"{name} is missing")
+        if path.stat().st_size != facts["bytes"]:
+            raise ArtifactError(f"{name} has {path.stat().st_size} bytes, expected {facts['bytes']}")

@@ -1,0 +1,28 @@
+"""Every background job: take an id, call one function. The rows hold the state; a message only rings."""
+
+import multiprocessing
+
+from celery import shared_task
+from celery.signals import worker_shutting_down
+
+from labelapp.rounds import lease
+from labelapp.rounds.supervise import supervise_round as supervise
+
+# Made before the pool forks, so that a child that follows a trainer learns that its worker was told to end.
+stopping = multiprocessing.Event()
+
+
+@worker_shutting_down.connect
+def stop_supervising(**_) -> None:
+    stopping.set()
+
+
+# Acknowledged early: the row carries the reliability, and a broker may take back a message that is held for hours.
+@shared_task(name="labelapp.tasks.supervise_round", acks_late=False)
+def supervise_round(round_id: int) -> None:
+    supervise(round_id, stopping=stopping.is_set)
+
+
+@shared_task(name="labelapp.tasks.reconcile")
+def reconcile() -> None:
+    lease.reconcile()
