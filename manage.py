@@ -15,8 +15,8 @@ from labelapp import bootstrap
 
 # These need no database, so they start none.
 OFFLINE = {
-    "bench", "check", "collectstatic", "compilemessages", "diffsettings", "down", "findstatic", "help", "makemessages",
-    "makemigrations", "spectacular", "status", "up", "version",
+    "bench", "check", "collectstatic", "compilemessages", "diffsettings", "down", "findstatic", "help",
+    "makemessages", "makemigrations", "spectacular", "status", "up", "version",
 }  # fmt: skip
 
 
@@ -26,6 +26,8 @@ def main(words):
     if not os.environ.get("LABELAPP_NO_BOOTSTRAP"):
         os.environ.setdefault("LABELAPP_LOCAL", "1")  # a checkout on somebody's own machine, not an installation
     command = words[0] if words else "help"
+    if command == "up":
+        os.environ.setdefault("HASHED_STATIC", "1")
     if command == "test":
         return run_tests(words[1:])
     if command in OFFLINE or {"-h", "--help"} & set(words) or os.environ.get("LABELAPP_SUPERVISED"):

@@ -6,3 +6,7 @@ from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "labelapp.settings")
 application = get_asgi_application()
+
+from labelapp.processes import beat_heart  # noqa: E402 - the tables exist only now
+
+beat_heart("web", f"{os.environ.get('LABELAPP_PROCESS', 'web')}-{os.getpid()}")

@@ -8,11 +8,13 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 BASE = Path(__file__).resolve().parent.parent
@@ -21,18 +23,19 @@ PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "installed"
 LOG = VENV / "install.log"
 SUPPORTED = ((3, 11), (3, 13))
+PROGRESS = re.compile(r"\s*(Downloading|Using cached|Processing) .*(\(\d{2,}(\.\d+)? [MG]B|torch-)|Installing ")
 ROOM = 2 * 10**9  # bytes: the CPU build of torch and the rest
 
 # What pip says -> what a person should read.
 REASONS = (
-    (r"No space left on device", "no space is left on the disk: about 2 GB are needed in {base} and in the temporary directory."),
+    ("No space left on device", "no space is left on the disk: about 2 GB are needed in {base} and in {temp}."),
     (
-        r"NewConnectionError|Failed to establish a new connection|Name or service not known|name resolution"
-        r"|Network is unreachable|Connection refused|ConnectTimeout|Read timed out|ProxyError|SSLError",
-        "the package index cannot be reached. The first start needs the network (pip's own settings, such as "
-        "PIP_INDEX_URL or a proxy, are honoured).",
+        "NewConnectionError|Failed to establish a new connection|Name or service not known|name resolution"
+        "|Network is unreachable|Connection refused|ConnectTimeout|Read timed out|ProxyError|SSLError",
+        "the package index cannot be reached. The first start needs the network; pip's own settings, such as "
+        "PIP_INDEX_URL or a proxy, are honoured.",
     ),
-    (r"Permission denied", "{venv} cannot be written by this user."),
+    ("Permission denied", "this user may not write {venv}."),
 )
 
 
@@ -54,7 +57,8 @@ def enter_environment(words):
     except OSError as error:
         sys.exit("labelapp: " + sentence_of(error))
     path = str(VENV / "bin") + os.pathsep + os.environ.get("PATH", os.defpath)
-    os.execve(str(PYTHON), [str(PYTHON), str(BASE / "manage.py")] + words, dict(os.environ, VIRTUAL_ENV=str(VENV), PATH=path))
+    environ = dict(os.environ, VIRTUAL_ENV=str(VENV), PATH=path)
+    os.execve(str(PYTHON), [str(PYTHON), str(BASE / "manage.py")] + words, environ)
 
 
 def has_everything():
@@ -94,8 +98,7 @@ def prepare(extra):
     have = STAMP.read_text().split() if STAMP.exists() else []
     if have[:1] == [wanted] and (not extra or extra in have):
         return
-    extras = sorted({extra} | set(have[1:]) - {""}) if have else [extra]
-    extras = [name for name in extras if name]
+    extras = sorted({extra, *have[1:]} - {""})
     say("[2/2] Installing " + ("what changed" if have else "torch, Django and the rest: about 1.5 GB, a few minutes"))
     install(requirements(extras))
     (next(VENV.glob("lib/python*/site-packages")) / "labelapp.pth").write_text(str(BASE) + "\n")
@@ -107,23 +110,22 @@ def refuse_other_python():
     low, high = SUPPORTED
     if low <= sys.version_info[:2] <= high:
         return
-    names = ["python%d.%d" % (low[0], minor) for minor in range(high[1], low[1] - 1, -1)]
+    names = (f"python3.{minor}" for minor in range(high[1], low[1] - 1, -1))
     other = next((name for name in names if shutil.which(name)), None)
-    raise Refused(
-        "Python 3.%d to 3.%d is needed, and this is Python %s: " % (low[1], high[1], sys.version.split()[0])
-        + ("run `%s manage.py %s`." % (other, " ".join(sys.argv[1:])) if other else "install one of them and start again with it.")
-    )
+    remedy = f"run `{other} manage.py ...`" if other else "install one of them and start again with it"
+    found = ".".join(map(str, sys.version_info[:3]))
+    raise Refused(f"Python 3.{low[1]} to 3.{high[1]} is needed, and this is Python {found}: {remedy}.")
 
 
 def refuse_small_disk():
     free = shutil.disk_usage(str(BASE)).free
     if free < ROOM:
-        raise Refused("no room: about 2 GB are needed in %s, and %.1f GB are free." % (BASE, free / 1e9))
+        raise Refused(f"no room: about 2 GB are needed in {BASE}, and {free / 1e9:.1f} GB are free.")
 
 
 def fingerprint():
-    """Name the state of the environment: what is asked for, the versions pinned, the interpreter."""
-    asked = hashlib.sha256(repr(requirements(["dev"])).encode())
+    """Name the state of the environment: what is asked for, the versions pinned, the interpreter, the place."""
+    asked = hashlib.sha256(repr([str(BASE), requirements(["dev"])]).encode())
     asked.update((BASE / "constraints.txt").read_bytes())
     asked.update((VENV / "pyvenv.cfg").read_bytes())
     return asked.hexdigest()
@@ -132,29 +134,36 @@ def fingerprint():
 def requirements(extras):
     """Read the dependencies from pyproject.toml with the environment's own Python, which has tomllib."""
     code = "import json, sys, tomllib; print(json.dumps(tomllib.load(open(sys.argv[1], 'rb'))['project']))"
-    out = subprocess.run([str(PYTHON), "-c", code, str(BASE / "pyproject.toml")], stdout=subprocess.PIPE, check=True).stdout
-    import json
-
-    project = json.loads(out.decode())
+    project = json.loads(subprocess.check_output([str(PYTHON), "-c", code, str(BASE / "pyproject.toml")]).decode())
     return project["dependencies"] + [line for name in extras for line in project["optional-dependencies"][name]]
 
 
 def install(wanted):
-    """Let pip install into .venv, showing each package. Raises Refused with the reason in one sentence."""
+    """Let pip install into .venv, showing the large packages. Raises Refused with the reason in one sentence."""
     command = pip() + ["install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
     command += ["-c", str(BASE / "constraints.txt")]
     if "PIP_RETRIES" not in os.environ:
         command += ["--retries", "2"]
-    if os.environ.get("LABELAPP_TORCH_INDEX"):  # a CPU-only or another CUDA build of torch
+    if os.environ.get("LABELAPP_TORCH_INDEX"):  # where another build of torch comes from: CPU only, another CUDA
         command += ["--extra-index-url", os.environ["LABELAPP_TORCH_INDEX"]]
+    code, output = run_shown(command + wanted)
+    if code:
+        raise Refused(reason(output))
+
+
+def run_shown(command):
+    """Run pip; its whole output goes to a log, what means progress to the terminal. Returns (exit code, output)."""
     with open(str(LOG), "w") as log:
-        running = subprocess.Popen(command + wanted, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+        running = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, errors="replace"
+        )
+        output = []
         for line in running.stdout:
             log.write(line)
-            log.flush()
-            show(line)
-    if running.wait():
-        raise Refused(reason(LOG.read_text()))
+            output.append(line)
+            if PROGRESS.match(line):
+                say("      " + line.strip()[:100])
+    return running.wait(), "".join(output)
 
 
 def pip():
@@ -164,46 +173,51 @@ def pip():
     version = re.match(rb"pip (\d+)\.(\d+)", asked.stdout)
     if version and tuple(map(int, version.groups())) >= (22, 3):
         return outside + ["--python", str(PYTHON)]
-    if subprocess.run([str(PYTHON), "-m", "ensurepip", "--upgrade"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
+    made = subprocess.run([str(PYTHON), "-m", "ensurepip", "--upgrade"], stdout=subprocess.DEVNULL)
+    if made.returncode:
         raise Refused("pip 22.3 or newer is needed: install your system's python3-pip package.")
     return [str(PYTHON), "-m", "pip"]
-
-
-def show(line):
-    """Pass on pip's lines that mean progress."""
-    if re.match(r"\s*(Downloading|Using cached) .*\((\d{2,}(\.\d+)? MB|\d+(\.\d+)? GB)", line) or line.startswith("Installing"):
-        say("      " + line.strip()[:100])
 
 
 def reason(output):
     for pattern, sentence in REASONS:
         if re.search(pattern, output):
-            return "the installation failed: " + sentence.format(base=BASE, venv=VENV)
+            sentence = sentence.format(base=BASE, venv=VENV, temp=tempfile.gettempdir())
+            return "the installation failed: " + sentence
     errors = [line for line in output.splitlines() if line.startswith("ERROR")]
-    return "the installation failed: %s (all of pip's output is in %s)" % (errors[-1] if errors else "see the log", LOG)
+    return f"the installation failed: {errors[-1] if errors else 'pip gave no reason'} (pip's output is in {LOG})"
 
 
 def sentence_of(error):
     if error.errno == errno.ENOSPC:
-        return "no space is left on the disk of %s: about 2 GB are needed." % BASE
-    return "%s: %s" % (error.filename or BASE, error.strerror)
+        return f"no space is left on the disk of {BASE}: about 2 GB are needed."
+    return f"{error.filename or BASE}: {error.strerror}."
 
 
 def ensure_chromium():
-    """Install Debian's chromium for the browser tests, where it is absent and this user may; else they are skipped."""
+    """Install Debian's chromium for the browser tests where it is absent and this user may; else they are skipped."""
     if os.environ.get("CHROMIUM") or any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
         return
-    if not shutil.which("apt-get"):
-        return
-    sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    if sudo and (not shutil.which("sudo") or subprocess.run(["sudo", "-n", "true"], stderr=subprocess.DEVNULL).returncode):
+    apt = apt_get()
+    if not apt:
         return
     say("Installing chromium with apt-get for the browser tests ...")
-    environ = ["env", "DEBIAN_FRONTEND=noninteractive"]
     for step in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", "chromium"]):
-        if subprocess.run(sudo + environ + ["apt-get"] + step, stdout=subprocess.DEVNULL).returncode:
+        if subprocess.run(apt + step, stdout=subprocess.DEVNULL).returncode:
             say("apt-get could not install chromium; the browser tests say what is missing.")
             return
+
+
+def apt_get():
+    """Name the command that installs packages without asking, or None where this user may not."""
+    apt = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]
+    if not shutil.which("apt-get"):
+        return None
+    if os.geteuid() == 0:
+        return apt
+    if shutil.which("sudo") and not subprocess.run(["sudo", "-n", "true"], stderr=subprocess.DEVNULL).returncode:
+        return ["sudo", "-n"] + apt
+    return None
 
 
 def say(text):

@@ -4,7 +4,8 @@ import functools
 import os
 
 import structlog
-from celery import Celery
+from celery import Celery, signals
+from django.conf import settings
 from django.db import transaction
 from kombu.exceptions import OperationalError
 
@@ -13,6 +14,7 @@ app = Celery("labelapp")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["labelapp"])
 log = structlog.get_logger(__name__)
+_hearts = []
 
 
 def ring(task: str, *ids) -> None:
@@ -28,3 +30,25 @@ def _send(task: str, ids: tuple) -> None:
         app.send_task(task, args=ids)
     except OperationalError as error:
         log.warning("ring lost", task=task, ids=ids, error=str(error))
+
+
+@signals.worker_ready.connect
+def _worker_lives(sender, **_) -> None:
+    from labelapp.processes import beat_heart
+
+    queues = sorted(sender.app.amqp.queues.consume_from)
+    kind = "trainer" if settings.TRAINING_QUEUE in queues else "worker"
+    _hearts.append(beat_heart(kind, sender.hostname, queues=queues))
+
+
+@signals.beat_init.connect
+def _beat_lives(sender, **_) -> None:
+    from labelapp.processes import beat_heart
+
+    _hearts.append(beat_heart("beat", os.environ.get("LABELAPP_PROCESS", f"beat-{os.getpid()}")))
+
+
+@signals.worker_shutdown.connect
+def _worker_leaves(**_) -> None:
+    for heart in _hearts:
+        heart.leave()

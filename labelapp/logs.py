@@ -9,7 +9,7 @@ def config(*, level: str, json: bool) -> dict:
     from_standard = [structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name]
     shared = [structlog.contextvars.merge_contextvars, *from_standard, stamp]
     _configure_structlog(shared)
-    render = structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=False)
+    render = structlog.processors.JSONRenderer() if json else _plain()
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -32,6 +32,11 @@ def config(*, level: str, json: bool) -> dict:
             "kombu": {"level": "WARNING"},
         },
     }
+
+
+def _plain() -> structlog.dev.ConsoleRenderer:
+    """Lines for a terminal; tracebacks without the values of variables, which may be secret."""
+    return structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
 
 
 def _configure_structlog(shared: list) -> None:

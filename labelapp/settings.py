@@ -179,7 +179,7 @@ if env.bool("TRUST_PROXY", default=False):  # only behind a proxy that sets this
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = Path(env("STATIC_ROOT", default=str(embedded.root / "static")))
-HASHED_STATIC = env.bool("HASHED_STATIC", default=PRODUCTION)  # `up` collects the files and sets this
+HASHED_STATIC = not DEBUG and env.bool("HASHED_STATIC", default=PRODUCTION)  # `up` sets it and collects the files
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {

@@ -16,7 +16,7 @@ from labelapp.embedded.places import BASE_DIR, EmbeddedError, data_root, make_pr
 from labelapp.embedded.postgres import Postgres
 from labelapp.embedded.valkey import Valkey
 
-__all__ = ["BASE_DIR", "EmbeddedError", "Services", "data_root", "held_default"]
+__all__ = ["BASE_DIR", "EmbeddedError", "Services", "data_root", "ensure_default", "held_default", "wanted"]
 
 DATABASE = "labelapp"
 
@@ -38,13 +38,17 @@ class Services:
     def broker_url(self) -> str:
         return f"redis+socket://{self.valkey.socket}"
 
+    def make_places(self) -> None:
+        """Make the directories that hold data, sockets and small files; nothing is started."""
+        with self._full_disk_named():
+            make_private(self.root)
+            make_private(self.run)
+
     @contextlib.contextmanager
     def held(self, *, database: bool = True, broker: bool = True) -> Iterator[set[str]]:
         """Use the servers for a while: start what is not running; the last of all users to leave stops them."""
-        with self._full_disk_named():
-            make_private(self.root)
-            users = open(self.root / "users", "a")
-        with users:
+        self.make_places()
+        with open(self.root / "users", "a") as users:
             fcntl.flock(users, fcntl.LOCK_SH)
             try:
                 yield self.ensure(database=database, broker=broker)
@@ -97,8 +101,7 @@ class Services:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Let one process at a time start or stop servers."""
-        make_private(self.root)
-        make_private(self.run)
+        self.make_places()
         with open(self.root / "lock", "a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -122,12 +125,21 @@ def _is_last(users) -> bool:
     return True
 
 
+def wanted() -> dict[str, bool]:
+    """Which of the app's servers are embedded, since no variable names another."""
+    return {"database": not os.environ.get("DATABASE_URL"), "broker": not os.environ.get("BROKER_URL")}
+
+
 @contextlib.contextmanager
 def held_default() -> Iterator[set[str]]:
-    """Hold the app's own servers, as far as DATABASE_URL and BROKER_URL do not name others."""
-    database, broker = not os.environ.get("DATABASE_URL"), not os.environ.get("BROKER_URL")
-    if not database and not broker:
+    """Hold the app's own servers, as far as they are embedded."""
+    if not any(wanted().values()):
         yield set()
         return
-    with Services().held(database=database, broker=broker) as started:
+    with Services().held(**wanted()) as started:
         yield started
+
+
+def ensure_default() -> set[str]:
+    """Start what is not running of the app's own servers and return what was started. Raises EmbeddedError."""
+    return Services().ensure(**wanted()) if any(wanted().values()) else set()
