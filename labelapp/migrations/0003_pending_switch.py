@@ -58,4 +58,10 @@ class Migration(migrations.Migration):
                 name="pending_switch_says_since_when_and_what",
             ),
         ),
+        migrations.AddConstraint(
+            model_name="audit",
+            constraint=models.UniqueConstraint(
+                fields=("version", "stage", "suite"), name="stage_is_judged_once_per_suite"
+            ),
+        ),
     ]

@@ -24,7 +24,13 @@ class Audit(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["version", "stage", "suite"], name="stage_is_judged_once_per_suite"),
+        ]
         ordering = ["-created_at"]
+
+    def __str__(self):
+        return f"audit of {self.version_id} under {self.suite}"
 
 
 class AuditMetric(models.Model):
@@ -45,3 +51,6 @@ class AuditMetric(models.Model):
     class Meta:
         constraints = [models.UniqueConstraint(fields=["audit", "key"], name="metric_once_per_audit")]
         ordering = ["pk"]
+
+    def __str__(self):
+        return self.key

@@ -49,7 +49,7 @@ class Version(models.Model):
 class Deployment(models.Model):
     """A public alias and the version behind it. The epoch only grows; promote and roll back both add one.
 
-    A switch to a version that the engine has not loaded waits in the `pending` columns: what was asked, by whom and why.
+    A switch to a version that the engine has not loaded waits in the `pending` columns: what, by whom, why.
     """
 
     class Action(models.TextChoices):
@@ -104,3 +104,6 @@ class DeploymentEvent(models.Model):
             models.CheckConstraint(condition=Q(epoch__gte=1), name="epochs_start_at_one"),
         ]
         ordering = ["-epoch"]
+
+    def __str__(self):
+        return f"epoch {self.epoch}: {self.action}"

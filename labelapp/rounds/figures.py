@@ -1,0 +1,62 @@
+"""How a measured figure is written for a person: one wording for the gate's sentences and for every page."""
+
+NAMES = {
+    "reward_accuracy": "Reward accuracy, held out",
+    "accuracy_chosen_shorter": "Accuracy where the chosen answer is shorter",
+    "accuracy_chosen_longer": "Accuracy where the chosen answer is longer",
+    "length_correlation": "Correlation of reward and length",
+    "length_rank_correlation": "Rank correlation of reward and length",
+    "calibration_error": "Calibration error",
+    "counterfactual_flip_rate": "Verdicts that flip when gender words swap",
+    "counterfactual_flip_rate_templates": "Verdicts that flip when gender words swap, templates",
+    "counterfactual_gap": "Score moved by the gender swap",
+    "counterfactual_gap_templates": "Score moved by the gender swap, templates",
+    "counterfactual_direction_templates": "Score of a man over a woman, templates",
+    "accuracy_price": "Accuracy price of the mitigation",
+    "win_rate": "Win rate against the parent",
+    "kl_to_parent": "KL to the parent",
+    "mean_length_tokens": "Mean length",
+    "repetition": "Answers that repeat themselves",
+    "end_of_text_rate": "Answers that end by themselves",
+}
+SHARES = {"share", "rate", "probability"}
+SUFFIXES = {"nats": "nats", "tokens": "tokens", "sd": "sd"}
+
+
+def name(key: str) -> str:
+    """The metric's name in words."""
+    if key.endswith("_change"):
+        return f"{name(key.removesuffix('_change'))}: change"
+    return NAMES.get(key) or key.replace("_", " ").capitalize()
+
+
+def number(value: float | None, unit: str = "") -> str:
+    """A value without its unit: a share in percent with one decimal, other figures with three digits that count."""
+    if value is None:
+        return "–"
+    if unit in SHARES:
+        return f"{100 * value:.1f}"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) >= 0.01 else f"{value:.3f}"
+
+
+def sign(unit: str) -> str:
+    """What stands behind the number: " %", " nats" or nothing."""
+    if unit in SHARES:
+        return " %"
+    return f" {SUFFIXES[unit]}" if unit in SUFFIXES else ""
+
+
+def text(value: float | None, unit: str = "") -> str:
+    return "–" if value is None else number(value, unit) + sign(unit)
+
+
+def interval(low: float | None, high: float | None, unit: str = "") -> str:
+    """Such as "[56.0, 66.1]"; empty where there is no interval."""
+    return "" if low is None or high is None else f"[{number(low, unit)}, {number(high, unit)}]"
+
+
+def sentence(metric: dict) -> str:
+    """Such as "Win rate against the parent is 58.4 % [54.1, 62.6]"."""
+    unit = metric.get("unit") or ""
+    parts = [name(metric["key"]), "is", text(metric["value"], unit), interval(metric["low"], metric["high"], unit)]
+    return " ".join(filter(None, parts))
