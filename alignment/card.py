@@ -18,7 +18,7 @@ def card_of(job: Job, config: Any, *, metrics: list[dict[str, Any]], **facts: An
         "inputs": {name: given.sha256 for name, given in job.inputs.items()},
         "config": asdict(config),
         "seed": job.seed,
-        "code": {"labelapp": installed("labelapp"), "alignment_sha256": code_digest()},
+        "code": {"labelapp": installed("labelapp"), "alignment_sha256": CODE},
         "libraries": {name: installed(name) for name in ("torch", "transformers", "tokenizers")},
         "metrics": metrics,
         **facts,
@@ -39,3 +39,6 @@ def code_digest() -> str:
     for path in sorted([*here.rglob("*.py"), *here.rglob("*.jinja")]):
         digest.update(f"{path.relative_to(here)}\0".encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+CODE = code_digest()  # at the start of the run: an upgrade while it runs is not what ran

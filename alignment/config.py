@@ -56,6 +56,12 @@ class Job:
         inputs = {name: build(Input, value) for name, value in raw.get("inputs", {}).items()}
         return cls(**{**{f.name: getattr(known, f.name) for f in fields(cls)}, "inputs": inputs})
 
+    def input_path(self, name: str) -> Path:
+        """The directory of an input the stage cannot do without. Raises JobError."""
+        if name not in self.inputs:
+            raise JobError(f"the stage {self.stage} needs the input {name!r}; the job names {sorted(self.inputs) or 'none'}")
+        return Path(self.inputs[name].path)
+
     def dump(self, path: str | Path) -> None:
         Path(path).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
 
@@ -104,21 +110,29 @@ def optimization(raw: dict[str, Any] | Optimization | None) -> Optimization:
     return raw if isinstance(raw, Optimization) else build(Optimization, raw or {})
 
 
+PRECISIONS = {"fp32", "bf16", "auto"}
+
+
 @dataclass(frozen=True)
 class PretrainConfig:
     """Next-token training from scratch on plain text. Without a parent the tokenizer is trained too."""
 
-    text: list[str] = field(default_factory=list)  # files, .txt or .txt.gz; a blank line ends a document
-    held_out_text: list[str] = field(default_factory=list)
+    text: list[str] = field(default_factory=list)  # .txt or .txt.gz; a blank line ends a document; twice counts twice
+    held_out_text: list[str] = field(default_factory=list)  # measured in bits per byte, one figure a file
     vocabulary: int = 4096
     width: int = 256
     depth: int = 8
     heads: int = 8
     context: int = 512  # tokens a block
+    micro_batch: int = 8  # blocks in memory at a time
+    precision: str = "fp32"  # fp32 | bf16 (fp32 weights, bf16 products) | auto: bf16 where a probe finds it faster
+    compile: bool = False  # torch.compile, which needs a C++ compiler on a CPU
     optimization: Any = None
 
     def __post_init__(self) -> None:
         require(bool(self.text), "text", self.text, "name at least one text file")
+        require(self.precision in PRECISIONS, "precision", self.precision, "fp32, bf16 or auto")
+        require(self.micro_batch >= 1, "micro_batch", self.micro_batch, "at least 1 block")
         require(self.width % self.heads == 0, "heads", self.heads, f"must divide the width {self.width}")
         object.__setattr__(self, "optimization", optimization(self.optimization))
 
@@ -128,11 +142,16 @@ class SFTConfig:
     """Supervised fine-tuning on dialogues, loss on the assistant's tokens only."""
 
     rows: str = ""  # JSONL with "messages" or "prompt" and "completion"
+    held_out_rows: str = ""
     max_length: int = 512
+    micro_tokens: int = 8192  # padded tokens in memory at a time; changes nothing but memory and speed
+    precision: str = "fp32"  # as for pretrain
     optimization: Any = None
 
     def __post_init__(self) -> None:
         require(bool(self.rows), "rows", self.rows, "name a JSONL file of dialogues")
+        require(self.precision in PRECISIONS, "precision", self.precision, "fp32, bf16 or auto")
+        require(self.max_length >= 8, "max_length", self.max_length, "at least 8 tokens")
         object.__setattr__(self, "optimization", optimization(self.optimization))
 
 
@@ -144,7 +163,7 @@ class RewardConfig:
     margin: str = "additive"  # none | additive | scaled (loss times 1 + margin)
     tie_weight: float = 0.0  # weight of tied comparisons, pulled to equal scores; 0 leaves them out
     label_smoothing: float = 0.0
-    centering: float = 0.01  # weight of the mean squared score
+    centering: float = 0.01  # weight of the squared sum of a pair's two scores
     counterfactual_weight: float = 0.0  # weight of the counterfactual-invariance penalty; 0 is the baseline arm
     optimization: Any = None
 

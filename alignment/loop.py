@@ -61,7 +61,7 @@ def clipped_step(
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm).item()
     if not (math.isfinite(loss) and math.isfinite(norm)):
         optimizer.zero_grad(set_to_none=True)
-        raise NonFiniteStep(f"the loss is {loss} and the gradient norm {norm}; lower the learning rate or check the rows")
+        raise NonFiniteStep(f"the loss is {loss}, the gradient norm {norm}; lower the learning rate or check the rows")
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
     optimizer.step()
@@ -143,7 +143,7 @@ def load_state(job: Job, model: torch.nn.Module, optimizer: torch.optim.Optimize
     try:
         with safe_open(path, "pt") as stored:
             facts = json.loads(stored.metadata()["facts"])
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118, no mapping
     except (SafetensorError, OSError, KeyError, TypeError) as error:
         raise JobError(f"the state {path} cannot be read ({error}); start again without resume_from") from error
     if facts["identity"] != identity(job):

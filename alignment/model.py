@@ -141,8 +141,10 @@ def save_checkpoint(
 
 
 def sync(directory: Path) -> None:
-    """Flush every file below the directory, and the directory itself, to the disk."""
+    """Flush every file below the directory, and the directory itself, to the disk; files become readable by all."""
     for path in [*directory.rglob("*"), directory]:
+        if path.is_file():
+            path.chmod(0o644)  # transformers makes weights private; the engine may be another user
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)

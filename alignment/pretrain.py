@@ -1,0 +1,173 @@
+"""Pre-training: next-token prediction on plain text, from random weights or from a parent."""
+
+from __future__ import annotations
+
+import gzip
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from alignment import ngram
+from alignment.batches import batches_from, step_count
+from alignment.card import card_of
+from alignment.config import Job, JobError, PretrainConfig
+from alignment.logprob import hidden_states, token_logprobs
+from alignment.loop import (
+    Metrics,
+    Stopped,
+    StopSignal,
+    clipped_step,
+    load_state,
+    make_optimizer,
+    save_state,
+    schedule,
+)
+from alignment.model import load_policy, new_policy, save_checkpoint
+from alignment.precision import autocast, prepare
+from alignment.text import encode_text, load_tokenizer, train_tokenizer
+
+QUICK_BLOCKS = 32  # held-out blocks measured while training
+
+
+def run(job: Job, config: PretrainConfig) -> dict[str, Any]:
+    """Train to the end and write the checkpoint. Input: parent (optional)."""
+    documents = [document for path in config.text for document in read_documents(path)]
+    model, tokenizer = _start(job, config, documents)
+    tokens = encode_documents(tokenizer, documents)
+    held_out = {path: read_documents(path) for path in config.held_out_text}
+    facts = train(job, config, model, tokens, encode_documents(tokenizer, [d for ds in held_out.values() for d in ds]))
+    metrics = [bits_per_byte(model, tokenizer, documents, kept, Path(path).name) for path, kept in held_out.items()]
+    card = card_of(job, config, metrics=metrics, parameters=model.num_parameters(), tokens=len(tokens), **facts)
+    path = Path(job.output) / "checkpoint"
+    digest = save_checkpoint(model, tokenizer, path, card)
+    return {"checkpoint": {"path": str(path), "sha256": digest}, "metrics": metrics}
+
+
+def _start(job: Job, config: PretrainConfig, documents: list[str]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    if parent := job.inputs.get("parent"):
+        return load_policy(parent.path), load_tokenizer(parent.path)
+    tokenizer = train_tokenizer(documents, config.vocabulary)
+    shape = {"width": config.width, "depth": config.depth, "heads": config.heads, "context": config.context}
+    return new_policy(tokenizer, **shape), tokenizer
+
+
+def read_documents(path: str | Path) -> list[str]:
+    """The documents of a text file, parted by blank lines. Raises JobError."""
+    opened = gzip.open if str(path).endswith(".gz") else open
+    try:
+        with opened(path, "rt", encoding="utf-8") as stream:
+            parts = stream.read().split("\n\n")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise JobError(f"cannot read the text {path}: {error}") from error
+    return [part.strip() for part in parts if part.strip()]
+
+
+def encode_documents(tokenizer: PreTrainedTokenizerBase, documents: list[str]) -> torch.Tensor:
+    """(N,) ids: an end token, then each document and its end token."""
+    stream = [tokenizer.eos_token_id]
+    for document in documents:
+        stream += [*encode_text(tokenizer, document), tokenizer.eos_token_id]
+    return torch.tensor(stream, dtype=torch.int32)
+
+
+def blocks_of(tokens: torch.Tensor, context: int, *, seed: int, epoch: int) -> torch.Tensor:
+    """(blocks, context + 1) ids; where blocks begin moves from epoch to epoch, so their edges do too."""
+    count = (len(tokens) - context - 1) // context
+    if count < 1:
+        raise JobError(f"the text has {len(tokens)} tokens, too few for two blocks of {context}; add text")
+    offset = int(np.random.Generator(np.random.PCG64([seed, epoch, 1])).integers(context))
+    return tokens[offset : offset + count * context + 1].unfold(0, context + 1, context)
+
+
+def block_loss(model: PreTrainedModel, blocks: torch.Tensor) -> torch.Tensor:
+    """Sum of the negative log-probabilities in nats of blocks[:, 1:], shape ()."""
+    hidden = hidden_states(model, blocks[:, :-1])
+    weight = model.get_output_embeddings().weight
+    return -token_logprobs(hidden.flatten(0, 1), blocks[:, 1:].flatten(), weight).sum()
+
+
+def train(
+    job: Job, config: PretrainConfig, model: PreTrainedModel, tokens: torch.Tensor, held_out: torch.Tensor
+) -> dict[str, Any]:
+    """The loop, from the saved state where there is one; returns facts for the card."""
+    plan, precision = config.optimization, prepare(model, config.precision)
+    loss_of = torch.compile(block_loss, dynamic=False) if config.compile else block_loss
+    count = len(blocks_of(tokens, config.context, seed=job.seed, epoch=0)) // plan.batch_size * plan.batch_size
+    if not count:
+        raise JobError(f"batch_size is {plan.batch_size} but the text makes fewer blocks; lower it or add text")
+    steps = step_count(count, batch_size=plan.batch_size, epochs=plan.epochs, max_steps=plan.max_steps)
+    optimizer, stop = make_optimizer(model, plan), StopSignal()
+    state = load_state(job, model, optimizer)
+    metrics = Metrics(job.output, steps, state["seconds"])
+    model.train()
+    order = batches_from([1] * count, batch_size=plan.batch_size, seed=job.seed, start=state["step"], steps=steps)
+    for step, rows in order:
+        epoch = step * plan.batch_size // count
+        blocks = blocks_of(tokens, config.context, seed=job.seed, epoch=epoch)[rows].long().to(model.device)
+        rate = plan.learning_rate * schedule(step, steps, warmup_share=plan.warmup_share)
+        loss = 0.0
+        for part in blocks.split(config.micro_batch):
+            with autocast(precision):
+                nats = loss_of(model, part) / (len(blocks) * config.context)
+            nats.backward()
+            loss += nats.item()
+        norm = clipped_step(model, optimizer, loss=loss, learning_rate=rate, max_grad_norm=plan.max_grad_norm)
+        values = {"loss_nats": loss, "gradient_norm": norm, "learning_rate": rate}
+        due = (step + 1) % plan.checkpoint_every == 0 and step + 1 < steps
+        if due and len(held_out) > config.context:
+            values["held_out_loss_nats"] = quick_loss(model, held_out, config.context)
+        metrics.write(step + 1, **values)
+        if due or stop.requested:
+            save_state(job, model, optimizer, step=step + 1, seconds=metrics.seconds)
+        if stop.requested:
+            raise Stopped(f"stopped after step {step + 1} of {steps}")
+    model.eval().set_attn_implementation("sdpa")
+    seen = steps * plan.batch_size * config.context
+    return {"steps": steps, "tokens_seen": seen, "train_seconds": round(metrics.seconds, 1), "precision": precision}
+
+
+@torch.no_grad()
+def quick_loss(model: PreTrainedModel, tokens: torch.Tensor, context: int) -> float:
+    """Nats a token on evenly spaced held-out blocks."""
+    blocks = tokens.unfold(0, context + 1, context)
+    picked = blocks[:: max(1, len(blocks) // QUICK_BLOCKS)][:QUICK_BLOCKS].long().to(model.device)
+    return sum(block_loss(model, part).item() for part in picked.split(4)) / (len(picked) * context)
+
+
+@torch.no_grad()
+def stream_bits(model: PreTrainedModel, tokens: torch.Tensor) -> float:
+    """Bits for tokens[1:]: windows of the model's context, of which the second half counts (all of the first's)."""
+    context = model.config.max_position_embeddings
+    half, nats = context // 2, 0.0
+    for start in range(0, max(1, len(tokens) - 1 - half), half):
+        window = tokens[start : start + context + 1].long().to(model.device)[None]
+        fresh = 0 if start == 0 else half
+        hidden = hidden_states(model, window[:, :-1])[0, fresh:]
+        weight = model.get_output_embeddings().weight
+        nats -= token_logprobs(hidden, window[0, 1 + fresh :], weight).double().sum().item()
+    return nats / math.log(2)
+
+
+def bits_per_byte(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train_text: list[str], kept: list[str], name: str
+) -> dict[str, Any]:
+    """The metric of one held-out text beside Kneser-Ney 5-grams of bytes and of this tokenizer's tokens.
+
+    All three predict the same events, every document and its end; an end counts as one byte.
+    """
+    known, new = (np.frombuffer("\0".join(["", *docs, ""]).encode(), np.uint8) for docs in (train_text, kept))
+    tokens = encode_documents(tokenizer, kept)
+    size = len(new) - 1
+    baselines = {"byte_5gram": ngram.total_bits(known, new[1:], order=5, alphabet=256) / size}
+    if len(tokenizer) <= 4096:
+        seen = encode_documents(tokenizer, train_text).numpy()
+        bits = ngram.total_bits(seen, tokens.numpy()[1:], order=5, alphabet=len(tokenizer))
+        baselines["token_5gram"] = bits / size
+    value = stream_bits(model, tokens) / size
+    note = "" if value < min(baselines.values()) else "below its baseline: a 5-gram predicts this text better"
+    facts = {"n": size, "unit": "bits/byte", "baselines": baselines, "note": note}
+    return {"key": f"bits_per_byte:{name}", "value": value, **facts}
