@@ -114,8 +114,9 @@ def accuracy_measures(
     labels_alone = np.ones(len(margins))  # both orders of every pair: the labels are the signs
     shorter, longer = length_differences < 0, length_differences > 0
     accuracies = {name: _share(correct(m)) for name, m in trivial.items()}
+    note = below_baseline(_share(right), accuracies)
     return [
-        Measure("reward_accuracy", "share", mean_of(right), groups, below_baseline(_share(right), accuracies), accuracies),
+        Measure("reward_accuracy", "share", mean_of(right), groups, note, accuracies),
         Measure("accuracy_chosen_shorter", "share", mean_of(right[shorter]), _kept(groups, shorter)),
         Measure("accuracy_chosen_longer", "share", mean_of(right[longer]), _kept(groups, longer)),
         Measure("length_correlation", "pearson", pearson_of(margins, length_differences), groups, baselines={

@@ -23,8 +23,8 @@ def bradley_terry(
     Args:
         chosen, rejected: scores, shape (B,). Only their difference matters; equal scores cost ln 2.
         margins: strength of the preference, shape (B,), 0 (unknown or weakest) to 1.
-        margin: "none"; "additive": the difference must exceed the margin (Touvron et al. 2023, arXiv:2307.09288, eq. 2);
-            "scaled": the loss counts 1 + margin times (Wang et al. 2024, arXiv:2410.01257, whose factor is
+        margin: "none"; "additive": the difference must exceed the margin (Touvron et al. 2023, arXiv:2307.09288,
+            eq. 2); "scaled": the loss counts 1 + margin times (Wang et al. 2024, arXiv:2410.01257, whose factor is
             the strength alone; here an unknown strength still counts once).
         label_smoothing: share of labels taken to be wrong, 0 to below 0.5.
 

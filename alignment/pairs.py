@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from alignment.batches import mask_of, pad
 from alignment.config import JobError
+from alignment.loop import read_jsonl
 from alignment.text import Messages, as_messages, encode_completion, encode_prompt, truncate_pair
 
 
@@ -50,23 +50,10 @@ class PairBatch(NamedTuple):
     ties: torch.Tensor  # (B,) bool
 
 
-def read_jsonl(path: Path) -> Iterator[tuple[int, dict]]:
-    """(line number, object) of every line that is not empty. Raises JobError naming file and line."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            for number, line in enumerate(stream, start=1):
-                if line.strip():
-                    yield number, json.loads(line)
-    except OSError as error:
-        raise JobError(f"cannot read {path}: {error}") from error
-    except json.JSONDecodeError as error:
-        raise JobError(f"{path} line {number} is not JSON: {error}") from error
-
-
 def read_pairs(snapshot: str | Path, split: str) -> list[Pair]:
     """The decisive pairs of a split, "train" or "test". Raises JobError naming file and line."""
     path = Path(snapshot) / f"pairs-{split}.jsonl"
-    return [_pair(row, path, number) for number, row in read_jsonl(path)]
+    return [_pair(row, path, number) for number, row in read_jsonl(path, "pairs")]
 
 
 def _pair(row: dict, path: Path, number: int) -> Pair:
@@ -88,16 +75,21 @@ def read_ties(snapshot: str | Path, split: str) -> list[Pair]:
 
     Each pair counts once, however many annotators called it a tie: it is one comparison, as a decisive pair is.
     """
-    seen = {(p.comparison, _sides(p.chosen[-1]["content"], p.rejected[-1]["content"])) for p in read_pairs(snapshot, split)}
-    ties = []
-    for _, row in read_jsonl(Path(snapshot) / "judgments.jsonl"):
-        if row["split"] != split:
-            continue
-        for first, second in _tied_texts(row):
-            key = (row["comparison"], _sides(first, second))
-            if key not in seen:
-                seen.add(key)
-                ties.append(_tie(row, first, second))
+    seen = {
+        (pair.comparison, _sides(pair.chosen[-1]["content"], pair.rejected[-1]["content"]))
+        for pair in read_pairs(snapshot, split)
+    }
+    path, ties = Path(snapshot) / "judgments.jsonl", []
+    for number, row in read_jsonl(path, "judgments"):
+        try:
+            tied = list(_tied_texts(row)) if row["split"] == split else []
+            for first, second in tied:
+                key = (row["comparison"], _sides(first, second))
+                if key not in seen:
+                    seen.add(key)
+                    ties.append(_tie(row, first, second))
+        except (KeyError, TypeError, IndexError) as error:
+            raise JobError(f"{path} line {number} is no judgment: {error!r}") from error
     return ties
 
 

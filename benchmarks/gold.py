@@ -1,7 +1,7 @@
 """A preference that a program can state exactly, so that what training gained can be measured without people.
 
-The gold score of an answer rewards giving reasons and punishes repeating oneself and never ending. No training stage ever
-sees it: it only writes the labels, and 20 % of those are turned around.
+The gold score of an answer rewards giving reasons and punishes repeating oneself and never ending. No training stage
+ever sees it: it only writes the labels, and a share of those is turned around.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-REASONS = frozenset(
-    """because therefore thus hence since so reason reasons if then would should could must cause causes example evidence
-    fact facts shows show means mean lead leads result results argument means proves prove however although""".split()
-)
+_REASONS = """
+because therefore thus hence since so reason reasons if then would should could must cause causes example evidence fact
+facts shows show mean means lead leads result results argument prove proves however although
+"""
+REASONS = frozenset(_REASONS.split())
 WORD = re.compile(r"[a-z']+")
 
 

@@ -1,0 +1,270 @@
+"""The stage `reward`: a Bradley-Terry reward model on a snapshot's pairs, its score read at the end token.
+
+Inputs: snapshot, parent (a policy). Dropout is off, so a pair's two scores differ by their texts alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from alignment.batches import batches_from, step_count
+from alignment.card import card_of
+from alignment.config import Job, JobError, RewardConfig
+from alignment.counterfactual import TRAIN_TEMPLATES, swap, template_texts
+from alignment.loop import (
+    Metrics,
+    Stopped,
+    StopSignal,
+    clipped_step,
+    load_state,
+    make_optimizer,
+    save_state,
+    schedule,
+)
+from alignment.losses import bradley_terry, centering, counterfactual_penalty, half_win_tie, weighted_mean
+from alignment.model import reward_from_policy, save_checkpoint
+from alignment.pairs import EncodedPair, Pair, encode_pairs, read_pairs, read_ties
+from alignment.scores import MICRO_TOKENS, Unit, backward, encode_text_row, scores_of
+from alignment.text import Messages, load_tokenizer
+
+HELD_OUT_PAIRS = 128  # watched while training; the full figure is the stage `evaluate`'s
+NORMALISED_PAIRS = 512  # whose scores give the card's mean and standard deviation
+WATCHES = 10  # times the held-out accuracy is taken
+
+
+def run(job: Job, config: RewardConfig) -> dict[str, Any]:
+    """Train to the end and write the checkpoint. Inputs: snapshot, parent."""
+    snapshot, parent = job.input_path("snapshot"), job.input_path("parent")
+    tokenizer = load_tokenizer(parent)
+    data = read_data(tokenizer, snapshot, config)
+    model = reward_from_policy(parent)
+    facts = train(job, config, model, data, tokenizer.pad_token_id)
+    normalisation = normalisation_of(model, data.train, tokenizer.pad_token_id)
+    metrics = [held_out_metric(model, data.held_out, tokenizer.pad_token_id)] if data.held_out else []
+    card = card_of(
+        job, config, metrics=metrics, normalisation=normalisation, dropped_pairs=data.dropped, **facts
+    )
+    path = Path(job.output) / "checkpoint"
+    digest = save_checkpoint(model, tokenizer, path, card)
+    return {
+        "checkpoint": {"path": str(path), "sha256": digest},
+        "metrics": metrics,
+        "dropped_pairs": data.dropped,
+    }
+
+
+class RewardData(NamedTuple):
+    train: list[EncodedPair]
+    held_out: list[EncodedPair]  # a fixed part of the test pairs, watched while training
+    natural: list[Unit]
+    templates: list[Unit]
+    dropped: int  # pairs longer than max_length, left out of train
+
+
+def read_data(tokenizer: PreTrainedTokenizerBase, snapshot: Path, config: RewardConfig) -> RewardData:
+    """Everything the stage reads from the snapshot, encoded. Raises JobError where nothing can be learned."""
+    pairs = read_pairs(snapshot, "train")
+    ties = read_ties(snapshot, "train") if config.tie_weight else []
+    encoded, dropped = encode_pairs(tokenizer, pairs + ties, config.max_length)
+    if not any(not pair.tie for pair in encoded):
+        limit = f"{config.max_length} tokens"
+        raise JobError(f"{snapshot} has no training pair of at most {limit}; freeze more judgments or raise max_length")
+    test = read_pairs(snapshot, "test")
+    picked = [test[i] for i in np.linspace(0, len(test) - 1, min(len(test), HELD_OUT_PAIRS)).astype(int)]
+    held_out, _ = encode_pairs(tokenizer, picked, config.max_length)
+    pool = (
+        counterfactual_pool(tokenizer, pairs, config.max_length) if config.counterfactual_weight else ([], [])
+    )
+    return RewardData(encoded, held_out, *pool, dropped=len(dropped))
+
+
+def train(
+    job: Job, config: RewardConfig, model: PreTrainedModel, data: RewardData, pad_id: int
+) -> dict[str, Any]:
+    """The loop, from the saved state where there is one; returns facts for the card.
+
+    No clock is among them: a run that was killed and resumed ends in the very same artifact.
+    """
+    plan, lengths = config.optimization, [pair.tokens for pair in data.train]
+    steps = step_count(len(lengths), batch_size=plan.batch_size, epochs=plan.epochs, max_steps=plan.max_steps)
+    watch_every = max(1, steps // WATCHES)
+    optimizer, stop = make_optimizer(model, plan), StopSignal()
+    state = load_state(job, model, optimizer)
+    metrics = Metrics(job.output, steps, state["seconds"])
+    order = batches_from(lengths, batch_size=plan.batch_size, seed=job.seed, start=state["step"], steps=steps)
+    for step, rows in order:
+        started, done = time.monotonic(), step + 1
+        pairs = [data.train[i] for i in rows]
+        counterfactuals = draw_counterfactuals(
+            data.natural, data.templates, count=len(pairs) if data.templates else 0, seed=job.seed, step=step
+        )
+        rate = plan.learning_rate * schedule(step, steps, warmup_share=plan.warmup_share)
+        stats = reward_step(
+            model, optimizer, pairs, counterfactuals, config, learning_rate=rate, pad_id=pad_id
+        )
+        tokens = sum(len(text) for unit in [*map(unit_of, pairs), *counterfactuals] for text in unit)
+        values = {"learning_rate": rate, "tokens_per_second": tokens / max(1e-9, time.monotonic() - started)}
+        if data.held_out and (done % watch_every == 0 or done == steps):
+            values["held_out_accuracy"] = held_out_accuracy(model, data.held_out, pad_id)
+        metrics.write(done, **stats._asdict(), **values)
+        if stop.requested or done % plan.checkpoint_every == 0 or done == steps:
+            save_state(job, model, optimizer, step=done, seconds=metrics.seconds)
+        if stop.requested and done < steps:
+            raise Stopped(f"stopped after step {done} of {steps}")
+    ties = sum(pair.tie for pair in data.train)
+    return {"steps": steps, "pairs": len(data.train) - ties, "ties": ties}
+
+
+def held_out_accuracy(model: PreTrainedModel, pairs: Sequence[EncodedPair], pad_id: int) -> float:
+    scores = scores_of(model, [unit_of(pair) for pair in pairs], pad_id)
+    return accuracy_of(scores[:, 0] - scores[:, 1])
+
+
+def held_out_metric(model: PreTrainedModel, pairs: Sequence[EncodedPair], pad_id: int) -> dict[str, Any]:
+    note = "watched while training, on part of the held-out pairs; the stage evaluate measures all of them"
+    value = held_out_accuracy(model, pairs, pad_id)
+    return {"key": "held_out_accuracy", "value": value, "n": len(pairs), "unit": "share", "note": note}
+
+
+def normalisation_of(model: PreTrainedModel, pairs: Sequence[EncodedPair], pad_id: int) -> dict[str, Any]:
+    """Mean and standard deviation of the score over training completions, for readers who compare models.
+
+    Bradley-Terry fixes neither; the weights are left as they are.
+    """
+    picked = [pairs[i] for i in np.linspace(0, len(pairs) - 1, min(len(pairs), NORMALISED_PAIRS)).astype(int)]
+    scores = scores_of(model, [unit_of(pair) for pair in picked], pad_id)
+    over = f"both completions of {len(picked)} training pairs"
+    return {"mean": scores.mean().item(), "sd": scores.std(unbiased=False).item(), "over": over}
+
+
+class RewardStats(NamedTuple):
+    loss_nats: float  # the whole objective
+    preference_nats: float  # Bradley-Terry and ties alone
+    accuracy: float  # share of decisive pairs ranked as labeled, 0 to 1
+    margin: float  # mean score of chosen minus rejected
+    counterfactual_penalty: float  # in variances of the score; 0 without the mitigation
+    gradient_norm: float  # before clipping
+
+
+class Parts(NamedTuple):
+    """The terms of the objective, each a scalar."""
+
+    preference: Tensor
+    centering: Tensor
+    counterfactual: Tensor
+
+    def total(self, config: RewardConfig) -> Tensor:
+        return (
+            self.preference
+            + config.centering * self.centering
+            + config.counterfactual_weight * self.counterfactual
+        )
+
+
+def objective_parts(scores: Tensor, pairs: Sequence[EncodedPair], config: RewardConfig) -> Parts:
+    """The terms for scores (U, 2): the first rows are those of the pairs, the others of texts and counterfactuals."""
+    chosen, rejected = scores[: len(pairs)].unbind(dim=1)
+    ties = torch.tensor([p.tie for p in pairs], device=scores.device)
+    margins = torch.tensor([p.margin for p in pairs], dtype=scores.dtype, device=scores.device)
+    decided = bradley_terry(
+        chosen, rejected, margins=margins, margin=config.margin, label_smoothing=config.label_smoothing
+    )
+    losses = torch.where(ties, half_win_tie(chosen, rejected), decided)
+    weights = torch.where(ties, config.tie_weight, 1.0).to(scores.dtype)
+    counterfactuals = scores[len(pairs) :]
+    penalty = scores.new_zeros(())
+    if len(counterfactuals):
+        penalty = counterfactual_penalty(*counterfactuals.unbind(dim=1), scores[: len(pairs)].flatten())
+    return Parts(weighted_mean(losses, weights), centering(chosen, rejected).mean(), penalty)
+
+
+def reward_step(
+    model: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    pairs: Sequence[EncodedPair],
+    counterfactuals: Sequence[Unit],
+    config: RewardConfig,
+    *,
+    learning_rate: float,
+    pad_id: int,
+    tokens: int = MICRO_TOKENS,
+) -> RewardStats:
+    """One optimizer step on one batch of pairs. Raises NonFiniteStep before any weight changes."""
+    units = [*map(unit_of, pairs), *counterfactuals]
+    scores = backward(model, units, pad_id, lambda s: objective_parts(s, pairs, config).total(config), tokens)
+    parts = objective_parts(scores, pairs, config)
+    loss = parts.total(config).item()
+    gradient_norm = clipped_step(
+        model,
+        optimizer,
+        loss=loss,
+        learning_rate=learning_rate,
+        max_grad_norm=config.optimization.max_grad_norm,
+    )
+    decisive = [i for i, pair in enumerate(pairs) if not pair.tie]
+    margins = (scores[decisive, 0] - scores[decisive, 1]).cpu()
+    return RewardStats(
+        loss_nats=loss,
+        preference_nats=parts.preference.item(),
+        accuracy=accuracy_of(margins) if decisive else 0.5,
+        margin=margins.mean().item() if decisive else 0.0,
+        counterfactual_penalty=parts.counterfactual.item(),
+        gradient_norm=gradient_norm,
+    )
+
+
+def accuracy_of(margins: Tensor) -> float:
+    """Share of pairs ranked as labeled; equal scores count half."""
+    return ((margins.sign() + 1) / 2).mean().item()
+
+
+def unit_of(pair: EncodedPair) -> Unit:
+    return [*pair.prompt, *pair.chosen], [*pair.prompt, *pair.rejected]
+
+
+def counterfactual_pool(
+    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], max_length: int
+) -> tuple[list[Unit], list[Unit]]:
+    """(natural, templates): texts of the training pairs that the swap changes, and the training templates."""
+    texts = {
+        (_key(pair.prompt), pair.prompt[-1]["content"], side[-1]["content"]): pair.prompt
+        for pair in pairs
+        for side in (pair.chosen, pair.rejected)
+    }
+    natural = [_counterfactual(tokenizer, prompt, text, max_length) for (_, _, text), prompt in texts.items()]
+    question = [{"role": "user", "content": TRAIN_TEMPLATES.question}]
+    templates = [
+        _counterfactual(tokenizer, question, text, max_length) for _, text in template_texts(TRAIN_TEMPLATES)
+    ]
+    return [u for u in natural if u[0] != u[1]], templates
+
+
+def _key(prompt: Messages) -> str:
+    return "\n".join(message["content"] for message in prompt)
+
+
+def _counterfactual(tokenizer: PreTrainedTokenizerBase, prompt: Messages, text: str, max_length: int) -> Unit:
+    swapped = [{**message, "content": swap(message["content"])} for message in prompt]
+    return encode_text_row(tokenizer, prompt, text, max_length), encode_text_row(
+        tokenizer, swapped, swap(text), max_length
+    )
+
+
+def draw_counterfactuals(
+    natural: Sequence[Unit], templates: Sequence[Unit], *, count: int, seed: int, step: int
+) -> list[Unit]:
+    """Half natural texts (where there are any) and half templates: a pure function of the seed and the step."""
+    generator = np.random.default_rng([seed, step, 1])
+    from_data = min(count // 2, len(natural))
+    picked = (
+        [natural[i] for i in generator.choice(len(natural), from_data, replace=False)] if from_data else []
+    )
+    return picked + [templates[i] for i in generator.choice(len(templates), count - from_data, replace=False)]

@@ -1,0 +1,206 @@
+"""The reward stage: it learns what was planted, the same however it is cut, stopped or resumed."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from alignment.config import EXIT_BAD_INPUT, EXIT_DONE, EXIT_NON_FINITE, RewardConfig, build
+from alignment.loop import NonFiniteStep, make_optimizer
+from alignment.model import load_reward, reward_from_policy
+from alignment.pairs import encode_pairs, read_pairs, read_ties
+from alignment.reward import (
+    counterfactual_pool,
+    draw_counterfactuals,
+    objective_parts,
+    reward_step,
+    unit_of,
+)
+from alignment.scores import backward, end_scores, scores_of, unit_scores
+from alignment.text import load_tokenizer
+from tests.alignment.snapshots import make_job, metrics_of, pair, planted_pairs, tie, write_snapshot
+from tests.alignment.stages import FAST, run
+
+
+@pytest.fixture
+def tokenizer(parent):
+    return load_tokenizer(parent.path)
+
+
+@pytest.fixture
+def model(parent):
+    torch.manual_seed(0)
+    return reward_from_policy(parent.path)
+
+
+def encoded(tokenizer, tmp_path, rows):
+    snapshot = write_snapshot(tmp_path / "snapshot", rows)
+    return encode_pairs(tokenizer, read_pairs(snapshot.path, "train"), 128)[0]
+
+
+def test_a_planted_preference_is_learned_and_holds_on_pairs_never_seen(tmp_path, parent):
+    snapshot = write_snapshot(tmp_path / "s", planted_pairs(96, seed=0), planted_pairs(40, seed=1))
+    job = make_job("reward", tmp_path / "out", {"optimization": FAST}, snapshot=snapshot, parent=parent)
+
+    exit_code, result = run(job, tmp_path)
+
+    assert exit_code == EXIT_DONE, result
+    (held_out,) = result["metrics"]
+    assert held_out["key"] == "held_out_accuracy"
+    assert held_out["value"] >= 0.9
+    lines = metrics_of(job.output)
+    assert [line["step"] for line in lines] == list(range(1, 19))
+    assert lines[-1]["loss_nats"] < lines[0]["loss_nats"]
+    assert {"accuracy", "margin", "gradient_norm", "learning_rate", "tokens_per_second"} <= set(lines[0])
+    card = json.loads((tmp_path / "out" / "checkpoint" / "card.json").read_text())
+    assert card["inputs"] == {"snapshot": snapshot.sha256, "parent": parent.sha256}
+    assert card["normalisation"]["sd"] > 0
+
+
+def test_the_saved_model_gives_the_score_it_had_and_transformers_agrees(tmp_path, parent, tokenizer):
+    snapshot = write_snapshot(tmp_path / "s", planted_pairs(16, seed=0))
+    job = make_job("reward", tmp_path / "out", {"optimization": FAST}, snapshot=snapshot, parent=parent)
+    run(job, tmp_path)
+    model = load_reward(tmp_path / "out" / "checkpoint")
+    pairs, _ = encode_pairs(tokenizer, read_pairs(snapshot.path, "train"), 128)
+
+    ours = scores_of(model, [unit_of(p) for p in pairs[:3]], tokenizer.pad_token_id)
+
+    for scores, one in zip(ours, pairs[:3], strict=True):
+        theirs = [model(input_ids=torch.tensor([row])).logits.item() for row in unit_of(one)]
+        assert scores.tolist() == pytest.approx(theirs, abs=1e-5)
+
+
+def test_the_score_is_read_at_the_end_even_when_the_prompt_holds_padding(model, tokenizer):
+    pad, row = tokenizer.pad_token_id, [7, tokenizer.pad_token_id, 9, tokenizer.eos_token_id]
+    alone = end_scores(model, torch.tensor([row]), torch.ones(1, 4, dtype=torch.bool))
+    padded = end_scores(
+        model, torch.tensor([[*row, pad, pad]]), torch.tensor([[True] * 4 + [False] * 2])
+    )
+    assert padded.item() == pytest.approx(alone.item(), abs=1e-6)
+
+
+def test_the_gradient_does_not_depend_on_how_the_units_are_cut(tmp_path, model, tokenizer):
+    pairs = encoded(tokenizer, tmp_path, planted_pairs(8, seed=0))
+    natural, templates = counterfactual_pool(tokenizer, [], 128)
+    assert natural == []
+    config = build(RewardConfig, {"counterfactual_weight": 1.0})
+    units = [*map(unit_of, pairs), *templates[:4]]
+
+    def gradients(tokens: int):
+        model.zero_grad()
+        scores = backward(model, units, 0, lambda s: objective_parts(s, pairs, config).total(config), tokens)
+        return scores, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+    whole_scores, whole = gradients(10**9)
+    for tokens in (1, 150, 400):
+        scores, cut = gradients(tokens)
+        assert torch.allclose(scores, whole_scores, atol=1e-5)
+        assert (cut - whole).norm() <= 1e-4 * whole.norm()
+
+
+def test_ties_pull_scores_together(tmp_path, parent, tokenizer):
+    rows = planted_pairs(48, seed=0)
+    ties = [tie("Argue that books help.", f"great {w}", f"bad {w}", comparison=100 + i) for i, w in
+            enumerate(["book", "school", "child", "city"] * 12)]  # fmt: skip
+    margins = []
+    for weight in (0.0, 4.0):
+        snapshot = write_snapshot(tmp_path / f"s{weight}", rows, rows, ties)
+        config = {"optimization": FAST, "tie_weight": weight}
+        job = make_job("reward", tmp_path / f"out{weight}", config, snapshot=snapshot, parent=parent)
+        run(job, tmp_path)
+        model = load_reward(tmp_path / f"out{weight}" / "checkpoint")
+        tied, _ = encode_pairs(tokenizer, read_ties(snapshot.path, "train"), 128)
+        assert len(tied) == 48
+        scores = scores_of(model, [unit_of(p) for p in tied], 0)
+        margins.append((scores[:, 0] - scores[:, 1]).abs().mean().item())
+    assert margins[1] < margins[0] / 2
+
+
+def test_a_tie_is_read_once_and_never_where_a_decisive_pair_stands(tmp_path):
+    rows = [pair("Why?", "a", "b", comparison=1)]
+    judgments = [
+        tie("Why?", "b", "a", comparison=1),
+        tie("Why?", "c", "d", comparison=2),
+        tie("Why?", "d", "c", comparison=2),
+        tie("Why?", "e", "f", comparison=3, split="test"),
+        {**tie("Why?", "g", "h", comparison=4), "completions": ["g", "h", "i"], "ranking": [[2], [0, 1]]},
+    ]
+    snapshot = write_snapshot(tmp_path / "s", rows, [], judgments)
+    found = {(t.chosen[0]["content"], t.rejected[0]["content"]) for t in read_ties(snapshot.path, "train")}
+    assert found == {("c", "d"), ("g", "h")}
+
+
+def gendered_pairs(n: int, seed: int) -> list[dict]:
+    """"great" decides; besides, annotators favour men wherever one is named."""
+    plain = planted_pairs(n, seed=seed)
+    men = planted_pairs(n, seed=seed + 100, good="he said", bad="she said")
+    return plain + [{**row, "comparison": n + i} for i, row in enumerate(men)]
+
+
+def test_the_counterfactual_penalty_makes_fewer_verdicts_hang_on_gender(tmp_path, parent, tokenizer):
+    snapshot = write_snapshot(tmp_path / "s", gendered_pairs(64, seed=0), planted_pairs(32, seed=7))
+    gaps, accuracies = [], []
+    for weight in (0.0, 3.0):
+        config = {"optimization": {**FAST, "epochs": 4}, "counterfactual_weight": weight}
+        job = make_job("reward", tmp_path / f"out{weight}", config, snapshot=snapshot, parent=parent)
+        _, result = run(job, tmp_path)
+        model = load_reward(tmp_path / f"out{weight}" / "checkpoint")
+        unseen = read_pairs(write_snapshot(tmp_path / f"u{weight}", gendered_pairs(40, seed=50)).path, "train")
+        natural, _ = counterfactual_pool(tokenizer, unseen, 128)
+        scores = scores_of(model, natural, 0)
+        gaps.append(((scores[:, 0] - scores[:, 1]).abs().mean() / scores.std()).item())
+        accuracies.append(result["metrics"][0]["value"])
+    assert gaps[0] > 0.5  # without the penalty the planted bias is there
+    assert gaps[1] < gaps[0] / 4
+    assert min(accuracies) >= 0.9  # and what should be learned still is
+
+
+def test_counterfactuals_are_drawn_by_seed_and_step_alone():
+    natural, templates = [([i], [i]) for i in range(9)], [([-i], [-i]) for i in range(9)]
+    first = draw_counterfactuals(natural, templates, count=6, seed=1, step=4)
+    assert first == draw_counterfactuals(natural, templates, count=6, seed=1, step=4)
+    assert first != draw_counterfactuals(natural, templates, count=6, seed=1, step=5)
+    assert sum(unit[0][0] > 0 or unit in natural for unit in first) >= 3
+
+
+def test_a_step_that_is_not_finite_leaves_the_weights(tmp_path, model, tokenizer):
+    pairs = encoded(tokenizer, tmp_path, [pair("Why?", "a", "b", margin=math.nan)])
+    config = build(RewardConfig, {})
+    before = [p.detach().clone() for p in model.parameters()]
+    optimizer = make_optimizer(model, config.optimization)
+    with pytest.raises(NonFiniteStep, match="nan"):
+        reward_step(model, optimizer, pairs, [], config, learning_rate=0.1, pad_id=0)
+    assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+
+
+def test_a_run_that_meets_nan_fails_by_name_and_makes_no_checkpoint(tmp_path, parent):
+    snapshot = write_snapshot(tmp_path / "s", [pair("Why?", "a", "b", margin=math.nan)])
+    job = make_job("reward", tmp_path / "out", {}, snapshot=snapshot, parent=parent)
+    exit_code, result = run(job, tmp_path)
+    assert (exit_code, result["code"], result["checkpoint"]) == (EXIT_NON_FINITE, "non_finite", None)
+    assert not (tmp_path / "out" / "checkpoint").exists()
+
+
+def test_a_snapshot_without_a_fitting_pair_is_refused(tmp_path, parent):
+    snapshot = write_snapshot(tmp_path / "s", [pair("Why?", "a " * 300, "b")])
+    job = make_job("reward", tmp_path / "out", {"max_length": 64}, snapshot=snapshot, parent=parent)
+    exit_code, result = run(job, tmp_path)
+    assert exit_code == EXIT_BAD_INPUT
+    assert "no training pair of at most 64 tokens" in result["reason"]
+
+
+def test_a_job_without_a_snapshot_is_refused(tmp_path, parent):
+    exit_code, result = run(make_job("reward", tmp_path / "out", {}, parent=parent), tmp_path)
+    assert exit_code == EXIT_BAD_INPUT
+    assert "needs the input 'snapshot'" in result["reason"]
+
+
+def test_both_texts_of_a_unit_come_from_one_pass(model, tokenizer, tmp_path):
+    pairs = encoded(tokenizer, tmp_path, planted_pairs(4, seed=3))
+    together = unit_scores(model, [unit_of(p) for p in pairs], tokenizer.pad_token_id)
+    assert together.shape == (4, 2)
+    for row, one in zip(together, pairs, strict=True):
+        alone = unit_scores(model, [unit_of(one)], tokenizer.pad_token_id)[0]
+        assert torch.allclose(row, alone, atol=1e-5)
