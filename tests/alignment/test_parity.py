@@ -1,0 +1,176 @@
+"""Our SFT, reward and DPO losses equal TRL's on the same weights, from text rows through both tokenisations.
+
+TRL builds its own dataset and batch from the same rows with the same tokenizer and chat template. Where the two differ
+in tokens, loss or gradient, one of them trains on something else than the other says.
+"""
+
+import json
+
+import pytest
+import torch
+
+pytest.importorskip("trl", reason="TRL is in the dev extra only")
+from datasets import Dataset, load_dataset
+from trl import DPOConfig, DPOTrainer, RewardTrainer, SFTConfig, SFTTrainer
+from trl import RewardConfig as TRLRewardConfig
+
+from alignment.config import PreferenceConfig, RewardConfig, build
+from alignment.model import load_policy, load_reward
+from alignment.pairs import encode_pairs, read_pairs
+from alignment.preference import pair_logprobs, preference_losses, sequence_logprobs
+from alignment.reward import objective_parts, unit_of
+from alignment.scores import unit_scores
+from alignment.sft import accumulate, dialogue_loss, encode_row, learnt_tokens
+from alignment.text import load_tokenizer
+from tests.alignment.snapshots import assistant, pair, planted_pairs, user, write_snapshot
+from tests.tiny_models import make_tiny_policy, make_tiny_reward
+
+PAIRS = [
+    pair("Argue that books help.", "Books help, because people think.", "No.", margin=1.0),
+    pair("Why?\n\nTell me  twice!", "Because. Because.", " and é ☃ 1,234\n", margin=1 / 3),
+    {**pair("", "Sure: two.", "Sure: three, with <|user|> typed in it", margin=0.0),
+     "prompt": [*user("Count."), *assistant("one"), *user("Go on.")]},
+    {**pair("", "A", "A longer answer that goes on and on about uniforms", margin=2 / 3),
+     "prompt": [{"role": "system", "content": "Be short."}, *user("Are uniforms good?")]},
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Directories of a policy, of another policy as its reference, and of a reward model."""
+    folder = tmp_path_factory.mktemp("parity")
+    make_tiny_policy(folder / "policy", seed=0)
+    make_tiny_policy(folder / "reference", seed=1)
+    make_tiny_reward(folder / "reward", folder / "policy", seed=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tokenizer(models):
+    return load_tokenizer(models / "policy")
+
+
+def arguments(kind, tmp_path, **options):
+    return kind(
+        output_dir=str(tmp_path), per_device_train_batch_size=8, max_length=256, report_to="none", use_cpu=True,
+        bf16=False, gradient_checkpointing=False, disable_tqdm=True, **options,
+    )  # fmt: skip
+
+
+def their_batch_and_loss(trainer) -> tuple[dict, torch.Tensor]:
+    batch = next(iter(trainer.get_train_dataloader()))
+    trainer.model.train()
+    loss = trainer.compute_loss(trainer.model, dict(batch))
+    loss.backward()
+    return batch, loss.detach()
+
+
+def gradients(model: torch.nn.Module) -> torch.Tensor:
+    named = sorted((name, p) for name, p in model.named_parameters())
+    return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for _, p in named])
+
+
+def real_rows(ids: torch.Tensor, mask: torch.Tensor) -> set[tuple[int, ...]]:
+    return {tuple(row[keep.bool()].tolist()) for row, keep in zip(ids, mask, strict=True)}
+
+
+def assert_equal(ours: torch.Tensor, theirs: torch.Tensor, our_model, their_model) -> None:
+    """The promise: 1e-5 in loss, 1e-4 of the gradient's norm."""
+    assert abs(ours.item() - theirs.item()) <= 1e-5
+    expected = gradients(their_model)
+    assert expected.norm() > 0
+    assert (gradients(our_model) - expected).norm() <= 1e-4 * expected.norm()
+
+
+def our_pairs(tokenizer, tmp_path):
+    snapshot = write_snapshot(tmp_path / "snapshot", PAIRS)
+    return encode_pairs(tokenizer, read_pairs(snapshot.path, "train"), 256)[0]
+
+
+def test_dpo_equals_trl(models, tokenizer, tmp_path):
+    trainer = DPOTrainer(
+        model=load_policy(models / "policy"), ref_model=load_policy(models / "reference"),
+        args=arguments(DPOConfig, tmp_path, beta=0.3), train_dataset=Dataset.from_list(PAIRS),
+        processing_class=tokenizer,
+    )  # fmt: skip
+    batch, theirs = their_batch_and_loss(trainer)
+
+    pairs, model = our_pairs(tokenizer, tmp_path), load_policy(models / "policy")
+    reference = pair_logprobs(load_policy(models / "reference"), pairs, tokenizer.pad_token_id)
+    logprobs = sequence_logprobs(model, pairs, tokenizer.pad_token_id)
+    ours = preference_losses(logprobs, reference, build(PreferenceConfig, {"beta": 0.3})).mean()
+    ours.backward()
+
+    assert {tuple(text) for p in pairs for text in unit_of(p)} == real_rows(batch["input_ids"], batch["attention_mask"])
+    answers = {tuple(text) for p in pairs for text in (p.chosen, p.rejected)}
+    assert answers == real_rows(batch["input_ids"], batch["completion_mask"])
+    assert abs(ours.item() - 0.6931) > 0.01  # policy and reference differ, so the loss says something
+    assert_equal(ours, theirs, model, trainer.model)
+
+
+@pytest.mark.parametrize(("margin", "coefficient"), [("none", None), ("additive", None), ("additive", 0.05)])
+def test_the_reward_loss_equals_trl(models, tokenizer, tmp_path, margin, coefficient):
+    rows = Dataset.from_list(PAIRS)
+    trainer = RewardTrainer(
+        model=load_reward(models / "reward"),
+        args=arguments(TRLRewardConfig, tmp_path, center_rewards_coefficient=coefficient),
+        train_dataset=rows if margin == "additive" else rows.remove_columns("margin"),
+        processing_class=tokenizer,
+    )  # fmt: skip
+    batch, theirs = their_batch_and_loss(trainer)
+
+    pairs, model = our_pairs(tokenizer, tmp_path), load_reward(models / "reward")
+    config = build(RewardConfig, {"margin": margin, "centering": coefficient or 0.0})
+    scores = unit_scores(model, [unit_of(p) for p in pairs], tokenizer.pad_token_id)
+    ours = objective_parts(scores, pairs, config).total(config)
+    ours.backward()
+
+    assert {tuple(text) for p in pairs for text in unit_of(p)} == real_rows(batch["input_ids"], batch["attention_mask"])
+    assert_equal(ours, theirs, model, trainer.model)
+
+
+COMPLETIONS = [{"prompt": row["prompt"], "completion": row["chosen"]} for row in PAIRS]
+DIALOGUES = [{"messages": row["prompt"] + row["rejected"]} for row in PAIRS]
+
+
+@pytest.mark.parametrize(("rows", "options"), [(COMPLETIONS, {}), (DIALOGUES, {"assistant_only_loss": True})])
+def test_sft_equals_trl(models, tokenizer, tmp_path, rows, options):
+    trainer = SFTTrainer(
+        model=load_policy(models / "policy"), args=arguments(SFTConfig, tmp_path, **options),
+        train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
+    )  # fmt: skip
+    batch, theirs = their_batch_and_loss(trainer)
+
+    dialogues, model = [encode_row(row, tokenizer, 256) for row in rows], load_policy(models / "policy")
+    ours = dialogue_loss(model, dialogues, tokenizer.pad_token_id) / learnt_tokens(dialogues)
+    ours.backward()
+
+    assert {tuple(d.ids) for d in dialogues} == real_rows(batch["input_ids"], batch["attention_mask"])
+    learnt = {tuple(i for i, keep in zip(d.ids, d.learn, strict=True) if keep) for d in dialogues}
+    assert learnt == real_rows(batch["input_ids"], batch["labels"] != -100)
+    assert_equal(ours, theirs, model, trainer.model)
+
+    cut = load_policy(models / "policy")
+    loss = accumulate(cut, dialogues, tokenizer.pad_token_id, micro_tokens=1, precision="fp32")
+    assert_equal(torch.tensor(loss), theirs, cut, trainer.model)  # one row at a time: still the same step
+
+
+def test_trl_trains_on_a_snapshots_pairs_file_unchanged(models, tokenizer, tmp_path):
+    snapshot = write_snapshot(tmp_path / "snapshot", [*PAIRS, *planted_pairs(8, seed=0)])
+    before = (tmp_path / "snapshot" / "pairs-train.jsonl").read_bytes()
+    rows = load_dataset(
+        "json", data_files=f"{snapshot.path}/pairs-train.jsonl", split="train", cache_dir=str(tmp_path / "cache")
+    )
+    trainer = DPOTrainer(
+        model=load_policy(models / "policy"), ref_model=load_policy(models / "policy"),
+        args=arguments(DPOConfig, tmp_path / "out", max_steps=1, save_strategy="no", learning_rate=1e-2),
+        train_dataset=rows, processing_class=tokenizer,
+    )  # fmt: skip
+    start = [p.detach().clone() for p in trainer.model.parameters()]
+
+    trainer.train()
+
+    assert trainer.state.global_step == 1
+    assert any(not torch.equal(old, new) for old, new in zip(start, trainer.model.parameters(), strict=True))
+    assert (tmp_path / "snapshot" / "pairs-train.jsonl").read_bytes() == before
+    assert len(rows) == len(before.splitlines()) == len([json.loads(line) for line in before.splitlines()])
