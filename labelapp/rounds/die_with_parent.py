@@ -1,7 +1,7 @@
 """Ask the kernel to kill this process when its parent dies, then become another program.
 
-Run as `python -I -S die_with_parent.py PARENT_PID PROGRAM ARGUMENT...`: a step of its own between fork and exec, because
-Python code after a fork is unsafe in a process with threads. Elsewhere than on Linux the lease alone fences.
+Run as `python -I -S die_with_parent.py PARENT_PID PROGRAM ARGUMENT...`: a step of its own between fork and exec,
+because Python code after a fork is unsafe in a process with threads. Elsewhere than on Linux the lease alone fences.
 """
 
 import contextlib

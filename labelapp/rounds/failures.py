@@ -4,7 +4,7 @@ import signal
 
 REMEDIES = {
     "bad_input": "Correct what it names and launch again.",
-    "non_finite": "Lower the learning rate, and look for broken rows in the snapshot; no weights of this step were kept.",
+    "non_finite": "Lower the learning rate or look for broken rows; no weights of this step were kept.",
     "out_of_memory": "Use a smaller batch or a shorter max_length, or give the trainer more memory.",
     "disk_full": "Free space where ARTIFACT_DIR lies, then launch again.",
     "crashed": "The log holds the details.",

@@ -126,7 +126,7 @@ def reconcile() -> dict[str, int]:
 
 
 def give_up_or_requeue(round: Round) -> None:
-    """A round whose supervisor is gone: cancelled if someone asked for it, resumed while it has attempts, else failed."""
+    """End a round whose supervisor is gone if it was to be cancelled or has no attempts left; else queue it again."""
     if round.cancel_requested_at:
         close(round, State.CANCELLED)
     elif round.attempt < round.max_attempts:

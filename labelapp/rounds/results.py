@@ -14,7 +14,7 @@ def complete(claim: lease.Claim) -> None:
     """Store what the round's kind gives and end it as done, in one fenced transaction."""
     with lease.fenced(claim) as round:
         if round.kind == Round.Kind.SAMPLING:
-            from labelapp.rounds import sampling  # a later file of this package, which launches through this one
+            from labelapp.rounds import sampling  # it launches through this package, so it imports first
 
             sampling.collect(round)
         else:

@@ -127,9 +127,9 @@ def prepare(claim: lease.Claim, round: Round, stage: Stage, spec: dict) -> Path:
         inputs={name: resolve(round, symbol) for name, symbol in spec["inputs"].items()},
         config=spec["config"],
         output=str(directory),
-        seed=round.seed,
+        seed=spec.get("seed", round.seed),
         resume_from=saved_state(round, stage),
-        threads=stage.job.get("threads") or settings.TRAINING_THREADS,  # bits depend on it: an attempt keeps the first's
+        threads=stage.job.get("threads") or settings.TRAINING_THREADS,  # the bits depend on it: keep the first's
     )
     try:
         directory.mkdir(parents=True, exist_ok=True)
