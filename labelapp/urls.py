@@ -4,10 +4,14 @@ from django.urls import include, path
 
 from labelapp import health
 from labelapp.accounts import views as accounts
+from labelapp.serving.urls import api_routes, page_routes
 
 urlpatterns = [
     path("", accounts.home, name="home"),
     path("accounts/", include("allauth.account.urls")),
+    path("p/<slug:slug>/", include("labelapp.labeling.urls")),
+    path("p/<slug:slug>/serving/", include(page_routes)),
+    path("v1/", include(api_routes)),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
 ]

@@ -1,0 +1,1 @@
+"""Comparisons, their queue, and the page on which people judge them."""

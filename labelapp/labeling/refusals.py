@@ -1,0 +1,39 @@
+"""What labeling refuses, by name. A sentence names the thing, the value and the remedy; `status` is its HTTP answer."""
+
+
+class Refusal(Exception):
+    """An expected no, said to a person."""
+
+    status = 409
+
+
+class UnusableComparison(Refusal):
+    """A prompt and completions that nobody could judge."""
+
+    status = 422
+
+
+class NotAnAnswer(Refusal):
+    """An answer that the protocol does not know."""
+
+    status = 422
+
+
+class ChangedBody(Refusal):
+    """A submission id came back with another answer."""
+
+    status = 422
+
+
+class ForeignClaim(Refusal):
+    """An answer to something that was never handed to this person."""
+
+    status = 422
+
+
+class AlreadyJudged(Refusal):
+    """This person's judgment of this comparison stands."""
+
+
+class NothingToUndo(Refusal):
+    """This person's last judgment is withdrawn already, or there is none."""
