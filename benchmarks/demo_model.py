@@ -193,6 +193,7 @@ def publish(
 def samples_of(model: Any, tokenizer: Any) -> list[dict[str, Any]]:
     """20 uncurated answers, seeds 0 to 19, to prompts that no stage has trained on."""
     from alignment.generate import sample
+
     from alignment.text import encode_prompt
 
     debates = json.loads(DEBATES.read_text()).values()
