@@ -1,0 +1,1 @@
+"""Preferences in and out: import, freeze, export."""

@@ -1,0 +1,247 @@
+"""How rows of a file become prompts, completions, comparisons and judgments: in batches, each thing once."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from typing import Any, BinaryIO
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from labelapp.datasets.formats import Row, default_group, read_row
+from labelapp.datasets.reading import MAX_LINE, numbered_lines
+from labelapp.datasets.strict_json import BadRow, decode
+from labelapp.labeling.queue import create_comparisons
+from labelapp.models import Comparison, Completion, Judgment, Project, Prompt, ProtocolVersion, text_hash
+
+BATCH = 1000
+REASONS_KEPT = 100
+
+NumberedRow = tuple[int, Row]
+
+
+@dataclass
+class Report:
+    """What an import did, or would have done: counts of new rows, and every refused row with its reason."""
+
+    source: str
+    rows: int = 0
+    prompts: int = 0
+    completions: int = 0
+    comparisons: int = 0
+    judgments: int = 0
+    open_comparisons: int = 0
+    known: int = 0
+    bad_rows: int = 0
+    reasons: list[tuple[int, str]] = field(default_factory=list)
+
+    def refuse(self, number: int, reason: str) -> None:
+        """Count a bad row. The first 100 reasons are kept."""
+        self.bad_rows += 1
+        if len(self.reasons) < REASONS_KEPT:
+            self.reasons.append((number, reason))
+
+    def as_dict(self) -> dict:
+        return asdict(self) | {"reasons": [{"row": number, "reason": reason} for number, reason in self.reasons]}
+
+
+def read_lines(stream: BinaryIO, report: Report, *, max_bytes: int | None) -> Iterator[NumberedRow]:
+    """The good rows of a file; the bad ones go into the report."""
+    return _read(numbered_lines(stream, max_bytes=max_bytes), _decode_line, report)
+
+
+def read_records(records: Iterable[tuple[int, dict]], report: Report) -> Iterator[NumberedRow]:
+    """The good ones of objects that are decoded already; the bad ones go into the report."""
+    return _read(records, lambda record: record, report)
+
+
+def _read(items: Iterable[tuple[int, Any]], decoded: Callable[[Any], dict], report: Report) -> Iterator[NumberedRow]:
+    for number, item in items:
+        report.rows += 1
+        try:
+            yield number, read_row(decoded(item), source=report.source)
+        except BadRow as error:
+            report.refuse(number, str(error))
+
+
+def _decode_line(line: bytes) -> dict:
+    if len(line) > MAX_LINE:
+        raise BadRow(f"longer than {MAX_LINE // 1024} KiB")
+    return decode(line)
+
+
+def batches(rows: Iterable[NumberedRow], size: int = BATCH) -> Iterator[list[NumberedRow]]:
+    rows = iter(rows)
+    while batch := list(islice(rows, size)):
+        yield batch
+
+
+def lock_imports(project: Project) -> None:
+    """Let one import at a time write to the project, until the transaction ends."""
+    Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+
+
+def store_rows(project: Project, protocol: ProtocolVersion, batch: list[NumberedRow], report: Report) -> None:
+    """Write what is not there yet. Rows that contradict what is there go into the report."""
+    prompts = _store_prompts(project, batch, report)
+    batch = [(number, row) for number, row in batch if _keeps_group(number, row, prompts, report)]
+    completions = _store_completions(batch, prompts, report)
+    comparisons = _store_comparisons(project, batch, prompts, completions, report)
+    _store_judgments(project, protocol, batch, comparisons, report)
+
+
+def _store_prompts(project: Project, batch: list[NumberedRow], report: Report) -> dict[str, Prompt]:
+    wanted = {}
+    for _, row in batch:
+        wanted.setdefault(row.prompt_hash, row)
+    found = _prompts(project, wanted)
+    new = [
+        Prompt(
+            project=project,
+            messages=row.prompt,
+            content_hash=digest,
+            group=row.group or default_group(row.prompt),
+            source=report.source,
+        )
+        for digest, row in wanted.items()
+        if digest not in found
+    ]
+    Prompt.objects.bulk_create(new, ignore_conflicts=True)
+    report.prompts += len(new)
+    return found | _prompts(project, [prompt.content_hash for prompt in new])
+
+
+def _prompts(project: Project, hashes: Iterable[str]) -> dict[str, Prompt]:
+    prompts = Prompt.objects.filter(project=project, content_hash__in=list(hashes))
+    return {prompt.content_hash: prompt for prompt in prompts}
+
+
+def _keeps_group(number: int, row: Row, prompts: dict[str, Prompt], report: Report) -> bool:
+    """A prompt stays in the group it came with: moving it would move it between train and test."""
+    group = prompts[row.prompt_hash].group
+    if row.group in (None, group):
+        return True
+    report.refuse(number, f"this prompt is already in group {group[:40]!r}, not in {row.group[:40]!r}")
+    return False
+
+
+CompletionKey = tuple[int, str, str]  # prompt, hash, author
+
+
+def _keys(row: Row, prompts: dict[str, Prompt]) -> list[CompletionKey]:
+    return [(prompts[row.prompt_hash].pk, text_hash(text), author) for text, author in row.completions]
+
+
+def _store_completions(
+    batch: list[NumberedRow], prompts: dict[str, Prompt], report: Report
+) -> dict[CompletionKey, Completion]:
+    wanted = {}
+    for _, row in batch:
+        wanted |= zip(_keys(row, prompts), (text for text, _ in row.completions), strict=True)
+    found = _completions(wanted)
+    new = [
+        Completion(prompt_id=prompt, content_hash=digest, author=author, text=text)
+        for (prompt, digest, author), text in wanted.items()
+        if (prompt, digest, author) not in found
+    ]
+    Completion.objects.bulk_create(new, ignore_conflicts=True)
+    report.completions += len(new)
+    return found | _completions((row.prompt_id, row.content_hash, row.author) for row in new)
+
+
+def _completions(keys: Iterable[CompletionKey]) -> dict[CompletionKey, Completion]:
+    keys = set(keys)
+    prompts, hashes = {prompt for prompt, _, _ in keys}, {digest for _, digest, _ in keys}
+    rows = Completion.objects.filter(prompt__in=prompts, content_hash__in=hashes, version=None).defer("text")
+    return {(row.prompt_id, row.content_hash, row.author): row for row in rows}
+
+
+def _store_comparisons(
+    project: Project,
+    batch: list[NumberedRow],
+    prompts: dict[str, Prompt],
+    completions: dict[CompletionKey, Completion],
+    report: Report,
+) -> dict[str, Comparison]:
+    """Comparisons by hash. Rows without an answer open places for people here; judged ones are in nobody's queue."""
+    open_rows, judged = {}, {}  # by overlap, then by hash: a comparison is made once
+    for _, row in batch:
+        kind = judged if row.answer else open_rows
+        kind.setdefault(row.overlap, {})[row.comparison_hash] = row
+    hashes = {row.comparison_hash for _, row in batch}
+    known = set(project.comparisons.filter(content_hash__in=hashes).values_list("content_hash", flat=True))
+    found = {}
+    for kind, slots in ((open_rows, True), (judged, False)):
+        for overlap, rows in kind.items():
+            items = [
+                (prompts[row.prompt_hash], [completions[key] for key in _keys(row, prompts)])
+                for row in rows.values()
+            ]
+            found |= zip(rows, _create(project, items, overlap, slots), strict=True)
+    opened = {digest for rows in open_rows.values() for digest in rows} - known
+    report.comparisons += len(found.keys() - known)
+    report.open_comparisons += len(opened)
+    report.known += sum(row.answer is None for _, row in batch) - len(opened)
+    return found
+
+
+def _create(project: Project, items: list, overlap: int | None, slots: bool) -> list[Comparison]:
+    return create_comparisons(
+        project=project, items=items, origin=Comparison.Origin.IMPORT, overlap=overlap, slots=slots
+    )
+
+
+def _store_judgments(
+    project: Project,
+    protocol: ProtocolVersion,
+    batch: list[NumberedRow],
+    comparisons: dict[str, Comparison],
+    report: Report,
+) -> None:
+    """One first answer a person and comparison; the same answer again is known, another one is refused."""
+    answered = [
+        (number, row, _submission_id(project, row), _body_hash(row)) for number, row in batch if row.answer
+    ]
+    known = dict(
+        Judgment.objects.filter(submission_id__in=[submission for _, _, submission, _ in answered]).values_list(
+            "submission_id", "body_hash"
+        )
+    )
+    new = []
+    for number, row, submission, body_hash in answered:
+        if submission not in known:
+            known[submission] = body_hash
+            new.append(_judgment(row, comparisons[row.comparison_hash], protocol, submission, body_hash))
+        elif known[submission] == body_hash:
+            report.known += 1
+        else:
+            report.refuse(number, f"{row.answer.annotator[:60]!r} has already judged this pair differently")
+    Judgment.objects.bulk_create(new)
+    report.judgments += len(new)
+
+
+def _judgment(
+    row: Row, comparison: Comparison, protocol: ProtocolVersion, submission: UUID, body_hash: str
+) -> Judgment:
+    answer = row.answer
+    return Judgment(
+        comparison=comparison,
+        external_annotator=answer.annotator,
+        submission_id=submission,
+        body_hash=body_hash,
+        ranking=answer.ranking,
+        strength=answer.strength,
+        both_bad=answer.both_bad,
+        rationale=answer.rationale,
+        protocol=protocol,
+    )
+
+
+def _submission_id(project: Project, row: Row) -> UUID:
+    """The same for the same project, comparison and annotator: that is what makes an import repeatable."""
+    return uuid5(NAMESPACE_URL, f"labelapp/import/{project.pk}/{row.comparison_hash}/{row.answer.annotator}")
+
+
+def _body_hash(row: Row) -> str:
+    answer = row.answer
+    said = [answer.ranking, answer.strength, answer.both_bad, answer.rationale]
+    return text_hash(json.dumps(said, ensure_ascii=False))
