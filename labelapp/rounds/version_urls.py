@@ -1,0 +1,16 @@
+"""Routes of the versions and of the alias, below /p/<project>/."""
+
+from django.urls import path
+
+from labelapp.rounds import version_views as views
+
+urlpatterns = [
+    path("versions/", views.versions, name="versions"),
+    path("versions/<slug:name>/", views.version, name="version"),
+    path("versions/<slug:name>/promote/", views.promote, name="promote"),
+    path("audits/<int:audit>/result.json", views.audit_result, name="audit_result"),
+    path("deployment/", views.deployment, name="deployment"),
+    path("deployment/rollback/", views.rollback, name="rollback"),
+    path("deployment/cancel/", views.cancel_switch, name="cancel_switch"),
+    path("sample/", views.sample, name="sample"),
+]
