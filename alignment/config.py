@@ -59,7 +59,8 @@ class Job:
     def input_path(self, name: str) -> Path:
         """The directory of an input the stage cannot do without. Raises JobError."""
         if name not in self.inputs:
-            raise JobError(f"the stage {self.stage} needs the input {name!r}; the job names {sorted(self.inputs) or 'none'}")
+            named = ", ".join(sorted(self.inputs)) or "none"
+            raise JobError(f"the stage {self.stage} needs the input {name!r}; the job names {named}")
         return Path(self.inputs[name].path)
 
     def dump(self, path: str | Path) -> None:
@@ -229,6 +230,9 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         require(self.bootstrap >= 100, "bootstrap", self.bootstrap, "at least 100 resamples")
         require(self.samples >= 1, "samples", self.samples, "at least 1")
+        require(self.max_prompts >= 1, "max_prompts", self.max_prompts, "at least 1")
+        require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "at least 1")
+        require(self.temperature > 0, "temperature", self.temperature, "above 0: greedy answers say nothing of the KL")
 
 
 CONFIGS = {

@@ -73,7 +73,13 @@ def scores_of(
 def encode_text_row(
     tokenizer: PreTrainedTokenizerBase, prompt: Messages, text: str, max_length: int
 ) -> list[int]:
-    """Ids of prompt and completion within max_length, ready to be scored. Raises JobError."""
+    """Ids of prompt and completion within max_length, ready to be scored: the last is the end token, cut or not."""
     head, answer = encode_prompt(tokenizer, prompt), encode_completion(tokenizer, prompt, text)
     head, answer = truncate(head, answer, max_length)
-    return head + answer
+    return [*head, *answer[:-1], tokenizer.eos_token_id]
+
+
+@torch.no_grad()
+def row_scores(model: PreTrainedModel, rows: Sequence[list[int]], pad_id: int) -> list[float]:
+    """The scores of rows of ids that fit one forward pass."""
+    return end_scores(model, pad(rows, pad_id).to(model.device), mask_of(rows).to(model.device)).tolist()

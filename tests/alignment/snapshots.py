@@ -51,6 +51,11 @@ def planted_pairs(n: int, *, seed: int, good: str = "great", bad: str = "bad", g
     ]  # fmt: skip
 
 
+def gendered_pairs(n: int, *, seed: int) -> list[dict]:
+    """Annotators who favour men wherever one is named, beside their plain preference."""
+    return planted_pairs(n, seed=seed) + planted_pairs(n, seed=seed + 100, good="he said", bad="she said")
+
+
 def write_snapshot(
     directory: Path, train: Sequence[dict], test: Sequence[dict] = (), judgments: Sequence[dict] = ()
 ) -> Input:

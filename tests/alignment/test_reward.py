@@ -18,14 +18,16 @@ from alignment.reward import (
     unit_of,
 )
 from alignment.scores import backward, end_scores, scores_of, unit_scores
-from alignment.text import load_tokenizer
-from tests.alignment.snapshots import make_job, metrics_of, pair, planted_pairs, tie, write_snapshot
+from tests.alignment.snapshots import (
+    gendered_pairs,
+    make_job,
+    metrics_of,
+    pair,
+    planted_pairs,
+    tie,
+    write_snapshot,
+)
 from tests.alignment.stages import FAST, run
-
-
-@pytest.fixture
-def tokenizer(parent):
-    return load_tokenizer(parent.path)
 
 
 @pytest.fixture
@@ -75,9 +77,7 @@ def test_the_saved_model_gives_the_score_it_had_and_transformers_agrees(tmp_path
 def test_the_score_is_read_at_the_end_even_when_the_prompt_holds_padding(model, tokenizer):
     pad, row = tokenizer.pad_token_id, [7, tokenizer.pad_token_id, 9, tokenizer.eos_token_id]
     alone = end_scores(model, torch.tensor([row]), torch.ones(1, 4, dtype=torch.bool))
-    padded = end_scores(
-        model, torch.tensor([[*row, pad, pad]]), torch.tensor([[True] * 4 + [False] * 2])
-    )
+    padded = end_scores(model, torch.tensor([[*row, pad, pad]]), torch.tensor([[True] * 4 + [False] * 2]))
     assert padded.item() == pytest.approx(alone.item(), abs=1e-6)
 
 
@@ -132,13 +132,6 @@ def test_a_tie_is_read_once_and_never_where_a_decisive_pair_stands(tmp_path):
     assert found == {("c", "d"), ("g", "h")}
 
 
-def gendered_pairs(n: int, seed: int) -> list[dict]:
-    """"great" decides; besides, annotators favour men wherever one is named."""
-    plain = planted_pairs(n, seed=seed)
-    men = planted_pairs(n, seed=seed + 100, good="he said", bad="she said")
-    return plain + [{**row, "comparison": n + i} for i, row in enumerate(men)]
-
-
 def test_the_counterfactual_penalty_makes_fewer_verdicts_hang_on_gender(tmp_path, parent, tokenizer):
     snapshot = write_snapshot(tmp_path / "s", gendered_pairs(64, seed=0), planted_pairs(32, seed=7))
     gaps, accuracies = [], []
@@ -147,7 +140,9 @@ def test_the_counterfactual_penalty_makes_fewer_verdicts_hang_on_gender(tmp_path
         job = make_job("reward", tmp_path / f"out{weight}", config, snapshot=snapshot, parent=parent)
         _, result = run(job, tmp_path)
         model = load_reward(tmp_path / f"out{weight}" / "checkpoint")
-        unseen = read_pairs(write_snapshot(tmp_path / f"u{weight}", gendered_pairs(40, seed=50)).path, "train")
+        unseen = read_pairs(
+            write_snapshot(tmp_path / f"u{weight}", gendered_pairs(40, seed=50)).path, "train"
+        )
         natural, _ = counterfactual_pool(tokenizer, unseen, 128)
         scores = scores_of(model, natural, 0)
         gaps.append(((scores[:, 0] - scores[:, 1]).abs().mean() / scores.std()).item())

@@ -1,0 +1,199 @@
+"""A policy against its parent: the same prompts and seeds, judged by a reward model, with the distance they moved.
+
+DPO learns from the labels that the reward model learns from, so a win rate under it says that training did what it was
+told, not that people agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from alignment.audit import Measure, Resampling, mean_of, metric
+from alignment.baselines import correct
+from alignment.batches import mask_of, pad
+from alignment.config import EvaluateConfig, Job, JobError
+from alignment.decode import Sample, sample
+from alignment.generate import seed_of
+from alignment.logprob import completion_logprobs
+from alignment.loop import read_jsonl
+from alignment.model import load_policy, load_reward
+from alignment.pairs import read_pairs
+from alignment.scores import encode_text_row, row_scores
+from alignment.text import Messages, encode_prompt, load_tokenizer
+
+Tick = Callable[..., None]  # tick(pieces still to come, name of the work)
+
+
+class Prompt(NamedTuple):
+    id: Any
+    messages: Messages
+
+
+class Answers(NamedTuple):
+    """One policy's answers, in the order of prompts and then samples."""
+
+    samples: list[Sample]
+    rewards: np.ndarray
+
+
+def compare_policies(
+    job: Job, config: EvaluateConfig, how: Resampling, tick: Tick
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(metrics, rows of samples.jsonl). Inputs: policy, parent, reward, snapshot."""
+    prompts = read_prompts(job, config)
+    policy, parent = load_policy(job.input_path("policy")), load_policy(job.input_path("parent"))
+    tokenizer, judge = load_tokenizer(job.input_path("policy")), load_reward(job.input_path("reward"))
+    judge_tokenizer = load_tokenizer(job.input_path("reward"))
+    repeated = [(prompt, number) for prompt in prompts for number in range(config.samples)]
+    parts = [repeated[i : i + config.batch_size] for i in range(0, len(repeated), config.batch_size)]
+    ours, theirs, drift = [], [], []
+    for number, part in enumerate(parts, start=1):
+        ids = [prompt_ids(tokenizer, policy, prompt, config) for prompt, _ in part]
+        seeds = [seed_of(job.seed, prompt.id, i) for prompt, i in part]
+        made = [answers(model, tokenizer, ids, seeds, config) for model in (policy, parent)]
+        for found, samples in zip((ours, theirs), made, strict=True):
+            rewards = judged(judge, judge_tokenizer, [p for p, _ in part], samples, config.max_length)
+            found += list(zip(samples, rewards, strict=True))
+        drift += log_ratios(policy, parent, ids, made[0], config, tokenizer.pad_token_id)
+        tick(len(parts) - number, "samples of policy and parent")
+    a, b = (Answers([s for s, _ in rows], np.asarray([r for _, r in rows])) for rows in (ours, theirs))
+    groups = [prompt.id for prompt, _ in repeated]
+    metrics = [metric(measure, how) for measure in policy_measures(a, b, np.asarray(drift), groups)]
+    return metrics, list(sample_rows(repeated, a, b, drift))
+
+
+def read_prompts(job: Job, config: EvaluateConfig) -> list[Prompt]:
+    """At most max_prompts prompts, evenly spaced: of the file, else the snapshot's held-out ones. Raises JobError."""
+    if config.prompts:
+        rows = [row for _, row in read_jsonl(config.prompts, "prompts")]
+        if any(not {"id", "messages"} <= set(row) for row in rows):
+            raise JobError(f'{config.prompts}: every prompt has "id" and "messages"')
+        found = [Prompt(row["id"], row["messages"]) for row in rows]
+    else:
+        held_out = {str(pair.prompt): pair.prompt for pair in read_pairs(job.input_path("snapshot"), "test")}
+        found = [Prompt(number, messages) for number, messages in enumerate(held_out.values())]
+    if not found:
+        raise JobError(
+            "there is no prompt to compare the policies on: name a file in prompts or freeze a test split"
+        )
+    return [found[i] for i in np.linspace(0, len(found) - 1, min(len(found), config.max_prompts)).astype(int)]
+
+
+def prompt_ids(
+    tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, prompt: Prompt, config: EvaluateConfig
+) -> list[int]:
+    """The end of the prompt that leaves room for the answer."""
+    return encode_prompt(tokenizer, prompt.messages)[
+        -(model.config.max_position_embeddings - config.max_new_tokens) :
+    ]
+
+
+def answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[list[int]],
+    seeds: Sequence[int],
+    config: EvaluateConfig,
+) -> list[Sample]:
+    return sample(
+        model,
+        tokenizer,
+        prompts,
+        seeds=seeds,
+        max_new_tokens=config.max_new_tokens,
+        temperature=config.temperature,
+        top_p=1.0,  # cut tails would make the log-ratios below wrong
+        batch_size=config.batch_size,
+    )
+
+
+def judged(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    samples: Sequence[Sample],
+    max_length: int,
+) -> list[float]:
+    """The reward of each answer. An answer that met the length limit is scored as if it had ended there."""
+    rows = [
+        encode_text_row(tokenizer, p.messages, s.text, max_length)
+        for p, s in zip(prompts, samples, strict=True)
+    ]
+    return row_scores(model, rows, tokenizer.pad_token_id)
+
+
+@torch.no_grad()
+def log_ratios(
+    policy: PreTrainedModel,
+    parent: PreTrainedModel,
+    prompts: Sequence[list[int]],
+    samples: Sequence[Sample],
+    config: EvaluateConfig,
+    pad_id: int,
+) -> list[float]:
+    """log policy - log parent in nats of each of the policy's own answers: their mean estimates the KL."""
+    rows = [[*prompt, *found.ids] for prompt, found in zip(prompts, samples, strict=True)]
+    marks = [[0] * len(prompt) + [1] * len(found.ids) for prompt, found in zip(prompts, samples, strict=True)]
+    ids, mask, answer = pad(rows, pad_id), mask_of(rows), pad(marks, 0).bool()
+    ids, mask, answer = ids.to(policy.device), mask.to(policy.device), answer.to(policy.device)
+    ours, theirs = (
+        completion_logprobs(m, ids, mask, answer, config.temperature).sum(1) for m in (policy, parent)
+    )
+    return (ours - theirs).tolist()
+
+
+def policy_measures(
+    policy: Answers, parent: Answers, drift: np.ndarray, groups: Sequence[Any]
+) -> list[Measure]:
+    wins = correct(policy.rewards - parent.rewards)
+    spread = float(parent.rewards.std()) or float("nan")
+
+    def beside(key: str, unit: str, of: Callable[[Sample], float]) -> Measure:
+        ours, theirs = (
+            np.asarray([of(s) for s in answers.samples], dtype=float) for answers in (policy, parent)
+        )
+        return Measure(key, unit, mean_of(ours), groups, baselines={"parent": float(theirs.mean())})
+
+    return [
+        Measure("win_rate", "share", mean_of(wins), groups, "under the reward model, against the parent",
+                {"parent": 0.5}),
+        Measure("reward_gain", "sd", mean_of((policy.rewards - parent.rewards) / spread), groups,
+                "in standard deviations of the parent's rewards"),
+        Measure("kl_to_parent", "nats per answer", mean_of(drift), groups, "estimated from the policy's own samples"),
+        beside("mean_length_tokens", "tokens", lambda s: len(s.ids)),
+        beside("end_of_text_rate", "share", lambda s: s.finished),
+        beside("repetition", "share", lambda s: repetition(s.ids)),
+    ]  # fmt: skip
+
+
+def repetition(ids: Sequence[int], size: int = 4) -> float:
+    """Share of the answer's token runs of this size that occurred before in it, 0 to 1."""
+    runs = [tuple(ids[i : i + size]) for i in range(len(ids) - size + 1)]
+    return 1 - len(set(runs)) / len(runs) if runs else 0.0
+
+
+def sample_rows(
+    repeated: Sequence[tuple[Prompt, int]], policy: Answers, parent: Answers, drift: Sequence[float]
+) -> Iterator[dict[str, Any]]:
+    """One row a prompt and seed: both answers with their rewards."""
+    for i, (prompt, number) in enumerate(repeated):
+        row = {
+            "prompt_id": prompt.id,
+            "sample": number,
+            "messages": prompt.messages,
+            "log_ratio_nats": drift[i],
+        }
+        for name, found in (("policy", policy), ("parent", parent)):
+            s = found.samples[i]
+            row[name] = {
+                "text": s.text,
+                "reward": float(found.rewards[i]),
+                "tokens": len(s.ids),
+                "finished": s.finished,
+            }
+        yield row

@@ -1,0 +1,167 @@
+"""The evaluation on models whose faults are planted: every figure is there, traceable, and says what it should."""
+
+import json
+import math
+
+import pytest
+
+from alignment.config import EXIT_BAD_INPUT, EXIT_DONE, Input
+from alignment.policies import repetition
+from tests.alignment.snapshots import gendered_pairs, make_job, metrics_of, pair, user, write_snapshot
+from tests.alignment.stages import FAST, run
+
+QUICK = {"bootstrap": 100, "max_prompts": 6, "samples": 3, "max_new_tokens": 8, "batch_size": 8}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, parent):
+    """A biased reward model, the mitigated one, and a policy: what a round hands to the evaluation."""
+    folder = tmp_path_factory.mktemp("round")
+    snapshot = write_snapshot(folder / "snapshot", gendered_pairs(64, seed=0), gendered_pairs(30, seed=5))
+    inputs = {"snapshot": snapshot}
+    for name, stage, config in [
+        ("reward_baseline", "reward", {}),
+        ("reward", "reward", {"counterfactual_weight": 3.0}),
+        ("policy", "preference", {"beta": 0.1}),
+    ]:
+        job = make_job(
+            stage, folder / name, {"optimization": FAST, **config}, snapshot=snapshot, parent=parent
+        )
+        exit_code, result = run(job, folder)
+        assert exit_code == EXIT_DONE, result
+        inputs[name] = Input(**result["checkpoint"])
+    return {**inputs, "parent": parent}
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluation")
+    exit_code, result = run(make_job("evaluate", folder / "out", QUICK, **trained), folder)
+    assert exit_code == EXIT_DONE, result
+    return folder / "out", {entry["key"]: entry for entry in result["metrics"]}
+
+
+def half_if_equal(ours: float, theirs: float) -> float:
+    return (ours > theirs) + (ours == theirs) / 2
+
+
+def rows_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_accuracy_stands_beside_its_trivial_baselines(evaluated):
+    entry = evaluated[1]["reward_accuracy"]
+    assert set(entry["baselines"]) == {"longer_wins", "tfidf", "tfidf_length"}
+    assert entry["low"] <= entry["value"] <= entry["high"]
+    assert (entry["n"], entry["clusters"], entry["unit"]) == (60, 12, "share")
+    assert entry["baselines"]["tfidf"] >= 0.9  # the bag of words finds the planted words
+    assert bool(entry["note"]) == (entry["value"] <= max(entry["baselines"].values()))
+
+
+def test_every_figure_of_the_bias_panel_is_there(evaluated):
+    keys = {
+        "accuracy_chosen_shorter", "accuracy_chosen_longer", "length_correlation", "length_rank_correlation",
+        "calibration_error", "counterfactual_flip_rate", "counterfactual_gap", "counterfactual_flip_rate_templates",
+        "counterfactual_gap_templates", "counterfactual_direction_templates",
+    }  # fmt: skip
+    assert keys <= set(evaluated[1])
+    assert {f"{key}_change" for key in keys} <= set(evaluated[1])
+    assert "labels" in evaluated[1]["length_correlation"]["baselines"]
+
+
+def test_the_mitigation_is_measured_against_its_baseline_in_pairs(evaluated):
+    metrics = evaluated[1]
+    moved = metrics["counterfactual_flip_rate_change"]
+    assert (
+        moved["value"] < -0.2
+    )  # the baseline arm turns verdicts around on gender, the mitigated one does not
+    assert moved["high"] < 0
+    assert metrics["counterfactual_gap_change"]["high"] < 0
+    price, change = metrics["accuracy_price"], metrics["reward_accuracy_change"]
+    assert (price["value"], price["low"]) == (-change["value"], -change["high"])
+
+
+def test_items_trace_the_figures_to_single_comparisons(evaluated):
+    folder, metrics = evaluated
+    items = rows_of(folder / "items.jsonl")
+    pairs = [row for row in items if row["kind"] == "pair"]
+    right = [half_if_equal(row["chosen_score"], row["rejected_score"]) for row in pairs]
+    assert sum(right) / len(right) == pytest.approx(metrics["reward_accuracy"]["value"])
+    natural = [row for row in items if row["kind"] == "natural"]
+    flipped = [
+        math.copysign(1, row["first_score"] - row["second_score"])
+        != math.copysign(1, row["swapped_first_score"] - row["swapped_second_score"])
+        for row in natural
+    ]
+    assert sum(flipped) / len(natural) == pytest.approx(metrics["counterfactual_flip_rate"]["value"])
+
+
+def test_the_policy_is_compared_with_its_parent_prompt_by_prompt(evaluated):
+    folder, metrics = evaluated
+    samples = rows_of(folder / "samples.jsonl")
+    assert len(samples) == metrics["win_rate"]["n"] == 18
+    assert metrics["win_rate"]["clusters"] == 6
+    wins = [half_if_equal(row["policy"]["reward"], row["parent"]["reward"]) for row in samples]
+    assert sum(wins) / len(wins) == pytest.approx(metrics["win_rate"]["value"])
+    drift = sum(row["log_ratio_nats"] for row in samples) / len(samples)
+    assert drift == pytest.approx(metrics["kl_to_parent"]["value"])
+    for key in ("mean_length_tokens", "end_of_text_rate", "repetition"):
+        assert "parent" in metrics[key]["baselines"]
+
+
+def test_progress_is_written_while_it_measures(evaluated):
+    lines = metrics_of(evaluated[0])
+    assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
+    assert all(line["steps"] >= line["step"] for line in lines)
+    assert lines[-1]["step"] == lines[-1]["steps"]
+
+
+def test_the_same_job_gives_the_same_figures(trained, evaluated, tmp_path):
+    inputs = {name: trained[name] for name in ("snapshot", "reward")}
+    _, result = run(make_job("evaluate", tmp_path / "out", QUICK, **inputs), tmp_path)
+    for entry in result["metrics"]:
+        assert entry == evaluated[1][entry["key"]]
+    assert not (tmp_path / "out" / "samples.jsonl").exists()
+
+
+def test_a_policy_against_itself_wins_half_and_has_not_moved(trained, tmp_path):
+    inputs = {
+        **{name: trained[name] for name in ("snapshot", "reward", "parent")},
+        "policy": trained["parent"],
+    }
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text(
+        "".join(json.dumps({"id": f"p{i}", "messages": user(f"Why {i}?")}) + "\n" for i in range(20))
+    )
+    _, result = run(
+        make_job("evaluate", tmp_path / "out", {**QUICK, "prompts": str(prompts)}, **inputs), tmp_path
+    )
+    metrics = {entry["key"]: entry for entry in result["metrics"]}
+    assert metrics["win_rate"]["value"] == 0.5
+    assert metrics["kl_to_parent"]["value"] == pytest.approx(0, abs=1e-5)
+    assert {row["prompt_id"] for row in rows_of(tmp_path / "out" / "samples.jsonl")} <= {
+        f"p{i}" for i in range(20)
+    }
+
+
+def test_a_policy_without_its_parent_is_refused(trained, tmp_path):
+    inputs = {name: trained[name] for name in ("snapshot", "reward", "policy")}
+    exit_code, result = run(make_job("evaluate", tmp_path / "out", QUICK, **inputs), tmp_path)
+    assert exit_code == EXIT_BAD_INPUT
+    assert "name both inputs" in result["reason"]
+
+
+def test_a_snapshot_without_held_out_pairs_yields_no_figures_and_says_why(trained, tmp_path):
+    snapshot = write_snapshot(tmp_path / "s", [pair("Why?", "a", "b")])
+    exit_code, result = run(
+        make_job("evaluate", tmp_path / "out", QUICK, snapshot=snapshot, reward=trained["reward"]), tmp_path
+    )
+    assert exit_code == EXIT_DONE, result
+    accuracy = next(entry for entry in result["metrics"] if entry["key"] == "reward_accuracy")
+    assert accuracy["value"] is None
+    assert "no rows" in accuracy["note"]
+
+
+def test_repetition_counts_runs_seen_before():
+    assert repetition([1, 2, 3, 4, 1, 2, 3, 4]) == pytest.approx(1 / 5)
+    assert repetition([1, 2, 3]) == 0
