@@ -93,6 +93,8 @@ else:
 DATABASES["default"]["ENGINE"] = "django.db.backends.postgresql"
 DATABASES["default"] |= {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}
 DATABASES["default"].setdefault("OPTIONS", {})["connect_timeout"] = 5
+if host := DATABASES["default"]["OPTIONS"].pop("host", ""):  # from ?host=/directory, a unix socket
+    DATABASES["default"]["HOST"] = host
 if env.bool("DB_POOL", default=False):
     DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 1, "max_size": env.int("DB_POOL_MAX", default=16)}
 if test_name := env("LABELAPP_TEST_DATABASE", default=""):
@@ -195,6 +197,11 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 8 * 1024 * 1024
 # The engine answers on a unix socket of ours, unless ENGINE_URL names an upstream.
 ENGINE_URL = env("ENGINE_URL", default="")
 ENGINE_SOCKET = env("ENGINE_SOCKET", default=str(embedded.run / "engine.sock"))
+ENGINE_THREADS = env.int("ENGINE_THREADS", default=max(1, (os.cpu_count() or 1) // 2))  # training needs the others
+ENGINE_ACTIVE_ROWS = env.int("ENGINE_ACTIVE_ROWS", default=16)  # answers decoded together
+ENGINE_WAITING_ROWS = env.int("ENGINE_WAITING_ROWS", default=64)  # more than these at once: 429
+ENGINE_MEMORY_MB = env.int("ENGINE_MEMORY_MB", default=0)  # for models; 0: half of the machine's
+API_REQUESTS_PER_MINUTE = env.int("API_REQUESTS_PER_MINUTE", default=600)  # a key, in each web process
 
 # API
 REST_FRAMEWORK = {

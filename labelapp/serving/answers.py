@@ -27,7 +27,8 @@ class Shape:
     def __init__(self, *, version: str, prompt_tokens: list[int], rows: int, logprobs: bool, usage: bool) -> None:
         self.id = f"{self.prefix}-{token_hex(12)}"
         self.created = int(time.time())
-        self.version, self.prompt_tokens, self.wants_logprobs, self.wants_usage = version, prompt_tokens, logprobs, usage
+        self.version, self.prompt_tokens = version, prompt_tokens
+        self.wants_logprobs, self.wants_usage = logprobs, usage
         self.choices = [Choice(index) for index in range(rows)]
 
     def head(self, kind: str) -> dict[str, Any]:

@@ -97,9 +97,7 @@ class Batcher(threading.Thread):
             return taken
 
     def admit(self, work: Work) -> None:
-        """Prefill each prompt once, however many answers it gets."""
-        for rows in by_prompt([row for row in work.rows if not row.gone]):
-            work.loaded.admit(rows)
+        work.loaded.admit([row for row in work.rows if not row.gone])
 
     def step(self, loaded: Steps) -> None:
         loaded.step()
@@ -128,14 +126,3 @@ class Batcher(threading.Thread):
 
 def unique(items) -> list:
     return list({id(item): item for item in items}.values())
-
-
-def by_prompt(rows: list[Row]) -> list[list[Row]]:
-    """Neighbouring rows with the same prompt, together."""
-    groups: list[list[Row]] = []
-    for row in rows:
-        if groups and groups[-1][0].prompt is row.prompt:
-            groups[-1].append(row)
-        else:
-            groups.append([row])
-    return groups

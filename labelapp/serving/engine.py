@@ -1,16 +1,17 @@
 """The door to torch: a version in memory, and its batch of rows. Only the engine's process imports this module."""
 
 import hashlib
+import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from alignment.config import JobError
+from alignment.decode import Decoder
 from alignment.manifest import ArtifactError, verify
 from alignment.model import load_policy
 from alignment.text import encode_prompt, encode_text, load_tokenizer
@@ -41,7 +42,7 @@ class Loaded:
         self.digest = digest
         self.context = int(self.model.config.max_position_embeddings)
         self.ends = end_tokens(self.model, self.tokenizer)
-        self.batch = Batch(self.model)
+        self.abandon()
         self.canary = canary(self)
         self.load_seconds = time.monotonic() - began
 
@@ -59,14 +60,16 @@ class Loaded:
         except JobError as error:
             raise invalid("messages", str(error)) from error
 
-    def room(self, prompt: list[int], asked: int | None) -> int:
+    def room(self, prompt: list[int], asked: int | None, param: str) -> int:
         """Tokens the answer may have: what was asked, or all that is left. Raises ApiError 400 with both numbers."""
         wanted = len(prompt) + (1 if asked is None else asked)
         if wanted <= self.context:
             return self.context - len(prompt) if asked is None else asked
-        detail = f"{len(prompt)} in the prompt, {wanted - len(prompt)} in the completion"
-        message = f"This model's maximum context length is {self.context} tokens, but you asked for {wanted} ({detail})."
-        raise ApiError(400, "context_length_exceeded", message, param="messages")
+        message = (
+            f"This model's maximum context length is {self.context} tokens, but you asked for {wanted} "
+            f"({len(prompt)} in the prompt, {wanted - len(prompt)} in the completion)."
+        )
+        raise invalid(param, message, "context_length_exceeded")
 
     def decode(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -75,45 +78,58 @@ class Loaded:
         return self.tokenizer.decode([token], clean_up_tokenization_spaces=False)
 
     def admit(self, rows: list[Row]) -> None:
-        """Take rows with the same prompt into the batch and sample their first token."""
-        cache, logits = prefill(self.model, rows[0].prompt, all_logits=wants_prompt_scores(rows))
+        """Let rows join before the next step. A row that wants no token has said all with its echo."""
         for row in rows:
             if row.sampling["echo"]:
-                self.echo(row, logits)
-        sampled = [row for row in rows if row.max_tokens > 0]
-        for row in rows:
+                self.echo(row)
             if row.max_tokens == 0:
                 row.finish("length")
-        if sampled:
-            self.take(logits[-1].expand(len(sampled), -1), sampled)
-            self.batch.join(cache, len(rows[0].prompt), [row for row in sampled if not row.gone])
+            else:
+                seed = random.getrandbits(63) if row.seed is None else row.seed
+                self.answering[self.decoder.add_row(row.prompt, seed=seed, max_new_tokens=row.max_tokens)] = row
 
     def step(self) -> None:
         """One more token for every row; rows that ended or left make room first."""
-        self.batch.drop_gone()
-        if self.batch.rows:
-            self.take(self.batch.forward(), self.batch.rows)
-            self.batch.drop_gone()
+        self.let_go()
+        for token in self.decoder.step():
+            row = self.answering[token.row]
+            is_end = token.id in self.ends
+            row.take(token.id, is_end=is_end, logprobs=None if is_end else self.entries.get(token.row))
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Forget rows that finished or whose caller has left."""
+        for number in [number for number, row in self.answering.items() if row.gone]:
+            del self.answering[number]
+            self.decoder.remove(number)
 
     def abandon(self) -> None:
-        """Forget every row: after a failure the batch's state means nothing."""
-        self.batch = Batch(self.model)
+        """Forget every row: after a failure the decoder's state means nothing."""
+        self.decoder = Decoder(self.model, self.tokenizer.eos_token_id, self.choose)
+        self.answering: dict[int, Row] = {}
+        self.entries: dict[int, list[dict]] = {}
 
-    def take(self, logits: Tensor, rows: list[Row]) -> None:
-        """Sample a token a row from logits (B, V) and hand it over."""
+    def choose(self, logits: Tensor, numbered: Sequence[Any]) -> tuple[Tensor, Tensor]:
+        """Each row's next token by its own settings; see alignment.decode.Choose. Notes asked log-probabilities."""
         if not torch.isfinite(logits).all():
             raise FloatingPointError("the model's logits are not finite")
-        for row, token, scores in zip(rows, choose(logits, rows), logits, strict=True):
-            is_end = token in self.ends
-            wanted = row.sampling["logprobs"] is not None and not is_end
-            entries = [self.entry(scores.log_softmax(-1), token, row.sampling["logprobs"])] if wanted else None
-            row.take(token, is_end=is_end, logprobs=entries)
+        rows = [self.answering[row.number] for row in numbered]
+        ids = choose(logits, rows, [row.random for row in numbered])
+        logprobs = logits.log_softmax(-1)
+        self.entries = {
+            at.number: [self.entry(scores, token, row.sampling["logprobs"])]
+            for at, row, scores, token in zip(numbered, rows, logprobs, ids.tolist(), strict=True)
+            if row.sampling["logprobs"] is not None
+        }
+        return ids, logprobs.gather(1, ids[:, None])[:, 0]
 
-    def echo(self, row: Row, logits: Tensor) -> None:
-        """Send the prompt itself, with the log-probability of each of its tokens where asked. logits: (T, V) or (1, V)."""
+    @torch.inference_mode()
+    def echo(self, row: Row) -> None:
+        """Send the prompt itself, with the log-probability of each of its tokens where asked."""
         entries, alternatives = None, row.sampling["logprobs"]
         if alternatives is not None:
-            scores = logits[:-1].log_softmax(-1)
+            ids = torch.tensor([row.prompt], device=self.model.device)
+            scores = self.model(input_ids=ids).logits[0, :-1].float().log_softmax(-1)  # (T - 1, V)
             entries = [{"token": self.piece(row.prompt[0]), "logprob": None, "top": []}]
             entries += [self.entry(s, t, alternatives) for s, t in zip(scores, row.prompt[1:], strict=True)]
         row.emit({"row": row.index, "text": self.decode(row.prompt), "logprobs": entries})
@@ -131,8 +147,9 @@ class Loaded:
 def rows_for(loaded: Loaded, ask: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> list[Row]:
     """The rows of a request, n for each prompt; row i of a seeded request has seed + i. Raises ApiError 400."""
     sampling, rows = ask["sampling"], []
-    for prompt in map(loaded.encode, ask["prompts"]):
-        room = loaded.room(prompt, sampling["max_tokens"])
+    for asked in ask["prompts"]:
+        prompt = loaded.encode(asked)
+        room = loaded.room(prompt, sampling["max_tokens"], "messages" if "messages" in asked else "prompt")
         for _ in range(ask["n"]):
             seed = None if sampling["seed"] is None else sampling["seed"] + len(rows)
             flow = TextFlow(loaded.decode, tuple(sampling["stop"]))
@@ -140,102 +157,10 @@ def rows_for(loaded: Loaded, ask: dict[str, Any], emit: Callable[[dict[str, Any]
     return rows
 
 
-def wants_prompt_scores(rows: list[Row]) -> bool:
-    return any(row.sampling["echo"] and row.sampling["logprobs"] is not None for row in rows)
-
-
 def end_tokens(model: Any, tokenizer: Any) -> set[int]:
     """Ids that end an answer: the tokenizer's end token and what the model's generation config names."""
     named = model.generation_config.eos_token_id
     return {tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])} - {None}
-
-
-@torch.inference_mode()
-def prefill(model: Any, prompt: list[int], *, all_logits: bool) -> tuple[DynamicCache, Tensor]:
-    """Read a prompt of T ids: its cache (batch 1) and logits (T, V), or (1, V) for the last position alone."""
-    cache = DynamicCache(config=model.config)
-    ids = torch.tensor([prompt], device=model.device)
-    out = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=0 if all_logits else 1)
-    return cache, out.logits[0].float()
-
-
-class Batch:
-    """Rows decoded together. Keys and values are padded on the left to one length; a mask hides the padding.
-
-    Rows join with a finished prefill and leave at any step, so nobody waits for the longest answer of a batch.
-    """
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-        self.rows: list[Row] = []
-        self.cache: DynamicCache | None = None
-        self.lengths: list[int] = []  # real tokens in the cache, by row
-
-    @torch.inference_mode()
-    def join(self, cache: DynamicCache, length: int, rows: list[Row]) -> None:
-        """Take rows that share one prompt of this length."""
-        if not rows:
-            return
-        copies = [(k.expand(len(rows), -1, -1, -1), v.expand(len(rows), -1, -1, -1)) for k, v in tensors(cache)]
-        self.cache = as_cache(self.model, merged(tensors(self.cache), copies) if self.rows else copies)
-        self.rows = self.rows + rows
-        self.lengths = self.lengths + [length] * len(rows)
-
-    @torch.inference_mode()
-    def drop_gone(self) -> None:
-        """Forget rows that are finished or cancelled, and the padding only they needed."""
-        stay = [place for place, row in enumerate(self.rows) if not row.gone]
-        if len(stay) == len(self.rows):
-            return
-        self.rows, self.lengths = [self.rows[p] for p in stay], [self.lengths[p] for p in stay]
-        if not stay:
-            self.cache = None
-            return
-        longest = max(self.lengths)
-        kept = [(k[stay, :, -longest:], v[stay, :, -longest:]) for k, v in tensors(self.cache)]
-        self.cache = as_cache(self.model, kept)
-
-    @torch.inference_mode()
-    def forward(self) -> Tensor:
-        """Logits (B, V) after each row's last token."""
-        device = self.model.device
-        lengths = torch.tensor(self.lengths, device=device)
-        width = max(self.lengths) + 1
-        mask = torch.arange(width, device=device)[None] >= (width - 1 - lengths)[:, None]  # (B, width)
-        out = self.model(
-            input_ids=torch.tensor([[row.ids[-1]] for row in self.rows], device=device),
-            attention_mask=mask.long(),
-            position_ids=lengths[:, None],
-            past_key_values=self.cache,
-            use_cache=True,
-        )
-        self.lengths = [length + 1 for length in self.lengths]
-        return out.logits[:, -1].float()
-
-
-def tensors(cache: DynamicCache) -> list[tuple[Tensor, Tensor]]:
-    """Keys and values by layer, each (B, heads, T, d)."""
-    return [(layer.keys, layer.values) for layer in cache.layers]
-
-
-def as_cache(model: Any, layers: list[tuple[Tensor, Tensor]]) -> DynamicCache:
-    cache = DynamicCache(config=model.config)
-    for number, (keys, values) in enumerate(layers):
-        cache.update(keys, values, number)
-    return cache
-
-
-def merged(old: list, new: list) -> list[tuple[Tensor, Tensor]]:
-    """Both batches' layers, padded on the left to the longer of the two."""
-    length = max(old[0][0].shape[2], new[0][0].shape[2])
-    return [
-        (torch.cat([pad_left(a, length), pad_left(c, length)]), torch.cat([pad_left(b, length), pad_left(d, length)]))
-        for (a, b), (c, d) in zip(old, new, strict=True)
-    ]
-
-
-def pad_left(states: Tensor, length: int) -> Tensor:
-    return torch.nn.functional.pad(states, (0, 0, length - states.shape[2], 0))
 
 
 def canary(loaded: Loaded) -> str:

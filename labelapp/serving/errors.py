@@ -46,7 +46,8 @@ def unsupported(param: str, why: str = "is not supported") -> ApiError:
 
 
 def model_not_found(model: str) -> ApiError:
-    return ApiError(404, "model_not_found", f"The model {model[:120]!r} does not exist or is not loaded.", param="model")
+    message = f"The model {model[:120]!r} does not exist or is not loaded."
+    return ApiError(404, "model_not_found", message, param="model")
 
 
 def model_not_ready(why: str) -> ApiError:

@@ -27,7 +27,8 @@ def client() -> httpx.AsyncClient:
     """One client an event loop: connections belong to the loop they were opened on."""
     loop = asyncio.get_running_loop()
     if loop not in _clients:
-        transport = httpx.AsyncHTTPTransport(uds=None if settings.ENGINE_URL else settings.ENGINE_SOCKET, limits=NO_LIMITS)
+        socket = None if settings.ENGINE_URL else settings.ENGINE_SOCKET
+        transport = httpx.AsyncHTTPTransport(uds=socket, limits=NO_LIMITS)
         _clients[loop] = httpx.AsyncClient(transport=transport, base_url=base_url(), timeout=TIMEOUT, trust_env=False)
     return _clients[loop]
 

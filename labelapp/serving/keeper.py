@@ -1,5 +1,6 @@
 """Brings the engine's shelf in line with the tables: loads what is wanted, tells the tables, ends waiting switches."""
 
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -101,6 +102,7 @@ class Keeper(threading.Thread):
         for digest, since in self.unwanted_since.items():
             if now - since > GRACE_SECONDS:
                 self.shelf.remove(digest)
+                gc.collect()  # a model and its decoder name each other
                 log.info("unloaded", digest=digest[:12])
 
 

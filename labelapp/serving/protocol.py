@@ -85,7 +85,7 @@ def parse_chat(body: dict[str, Any]) -> Ask:
 
 
 def parse_completion(body: dict[str, Any]) -> Ask:
-    """A /v1/completions body; max_tokens is 16 unless given, and may be 0 to score an echoed prompt. Raises ApiError."""
+    """A /v1/completions body; max_tokens is 16 by default, and may be 0 to score an echoed prompt. Raises ApiError."""
     fields = Fields(body)
     prompts = texts(fields)
     echo = fields.flag("echo")

@@ -1,6 +1,5 @@
 """One answer in the making: what was sampled, what may be shown of it, and when it ends. Torch-free."""
 
-import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -68,8 +67,6 @@ class Row:
     cancelled: bool = False
 
     def __post_init__(self) -> None:
-        # A generator of its own makes a seeded row independent of whoever shares its batch.
-        self.random = random.Random(self.seed)
         self.counts: Counter[int] = Counter()
 
     def take(self, token: int, *, is_end: bool, logprobs: list[dict] | None = None) -> None:

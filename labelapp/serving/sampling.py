@@ -6,30 +6,31 @@ from torch import Tensor
 from labelapp.serving.rows import Row
 
 
-def choose(logits: Tensor, rows: list[Row]) -> list[int]:
-    """The next token of every row.
+def choose(logits: Tensor, rows: list[Row], generators: list[torch.Generator]) -> Tensor:
+    """The next token of every row; shape (B,), int64.
 
     Args:
         logits: shape (B, V), float32, unscaled.
-        rows: B rows in the same order; a row that is not greedy draws one number from its generator.
+        rows: B rows in the same order.
+        generators: one a row; a row that is not greedy draws one number from its own.
     """
     logits = penalised(logits, rows)
     chosen = logits.argmax(-1)
     drawing = [place for place, row in enumerate(rows) if row.sampling["temperature"] > 0]
     if drawing:
-        chosen[drawing] = draw(logits[drawing], [rows[place] for place in drawing])
-    return chosen.tolist()
+        chosen[drawing] = draw(logits[drawing], [rows[p] for p in drawing], [generators[p] for p in drawing])
+    return chosen
 
 
-def draw(logits: Tensor, rows: list[Row]) -> Tensor:
+def draw(logits: Tensor, rows: list[Row], generators: list[torch.Generator]) -> Tensor:
     """One token a row by inverting the cumulative distribution at the row's uniform number; shape (B,), int64."""
     temperature = torch.tensor([row.sampling["temperature"] for row in rows], device=logits.device)
-    probabilities = (logits / temperature[:, None].clamp(min=1e-5)).softmax(-1)  # (B, V)
+    probabilities = (logits.double() / temperature[:, None].clamp(min=1e-5)).softmax(-1)  # (B, V)
     for place, row in enumerate(rows):
         probabilities[place] = kept(probabilities[place], row.sampling)
     below = probabilities.cumsum(-1)
-    uniform = torch.tensor([[row.random.random()] for row in rows], device=logits.device)
-    picked = torch.searchsorted(below, uniform * below[:, -1:], right=True).squeeze(-1)
+    uniform = torch.stack([torch.rand((), generator=generator, dtype=torch.float64) for generator in generators])
+    picked = torch.searchsorted(below, uniform.to(below)[:, None] * below[:, -1:], right=True).squeeze(-1)
     return picked.clamp(max=logits.shape[-1] - 1)
 
 

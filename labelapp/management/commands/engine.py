@@ -16,7 +16,7 @@ from labelapp.processes import beat_heart
 
 
 class Command(BaseCommand):
-    help = "Run the engine: load the versions that are wanted and answer for /v1 on ENGINE_SOCKET (or ENGINE_URL's port)."
+    help = "Run the engine: hold the versions that are wanted and answer for /v1 on ENGINE_SOCKET or ENGINE_URL."
 
     def add_arguments(self, parser) -> None:
         parser.add_argument("--threads", type=int, default=settings.ENGINE_THREADS, help="CPU threads for torch.")
