@@ -1,7 +1,7 @@
 """The job file: what a stage is asked to do. Torch-free, so the web application may import it.
 
-Every stage reads one `Job` from `job.json` and one config dataclass of its own. A field that the stage does not know, or a
-value out of its range, is a `JobError` that names the field, the value and the remedy.
+Every stage reads one `Job` from `job.json` and one config dataclass of its own. A field that the stage does not know,
+or a value out of its range, is a `JobError` that names the field, the value and the remedy.
 """
 
 from __future__ import annotations
