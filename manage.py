@@ -30,7 +30,12 @@ def main(words):
         os.environ.setdefault("HASHED_STATIC", "1")
     if command == "test":
         return run_tests(words[1:])
-    if command in OFFLINE or {"-h", "--help"} & set(words) or os.environ.get("LABELAPP_SUPERVISED"):
+    if os.environ.get("LABELAPP_SUPERVISED"):
+        from labelapp.leash import follow_supervisor
+
+        follow_supervisor()
+        return run_django(words)
+    if command in OFFLINE or {"-h", "--help"} & set(words):
         return run_django(words)
     return run_with_servers(words)
 

@@ -7,6 +7,8 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "labelapp.settings")
 application = get_asgi_application()
 
-from labelapp.processes import beat_heart  # noqa: E402 - the tables exist only now
+from labelapp.leash import follow_supervisor  # noqa: E402 - the tables exist only now
+from labelapp.processes import beat_heart  # noqa: E402
 
+follow_supervisor()
 beat_heart("web", f"{os.environ.get('LABELAPP_PROCESS', 'web')}-{os.getpid()}")

@@ -9,7 +9,10 @@ from django.conf import settings
 from django.db import transaction
 from kombu.exceptions import OperationalError
 
+from labelapp.leash import follow_supervisor
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "labelapp.settings")
+follow_supervisor()
 app = Celery("labelapp")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["labelapp"])

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import psutil
 
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+PR_SET_CHILD_SUBREAPER = 36
 POLL_SECONDS = 0.3
 CALM_SECONDS = 30  # a process that lived this long starts its back-off anew
 LONGEST_BACKOFF = 30
@@ -22,13 +22,12 @@ libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 @dataclass
 class Child:
-    """One process to keep running. `orphan_signal` ends it when its supervisor is killed."""
+    """One process to keep running. It calls labelapp.leash, so that it ends also when its supervisor is killed."""
 
     name: str
     command: list[str]
     environ: dict[str, str] = field(default_factory=dict)
     grace: float = 10.0  # seconds between asking it to end and killing it
-    orphan_signal: int = signal.SIGTERM
     process: subprocess.Popen | None = None
     started: float = 0.0
     backoff: float = 1.0
@@ -39,16 +38,11 @@ class Child:
         self.process = subprocess.Popen(
             self.command,
             cwd=cwd,
-            env={**os.environ, **self.environ},
+            env={**os.environ, **self.environ, "LABELAPP_SUPERVISED": str(os.getpid())},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,  # banners; what matters is logged to stderr
             start_new_session=True,
-            preexec_fn=self._tie_to_parent,
         )
-
-    def _tie_to_parent(self) -> None:
-        if libc:
-            libc.prctl(PR_SET_PDEATHSIG, self.orphan_signal)
 
     def ended(self) -> bool:
         return self.process is not None and self.process.poll() is not None

@@ -17,8 +17,16 @@ own_database = not os.environ.get("TEST_DATABASE_URL")
 own_broker = not os.environ.get("TEST_BROKER_URL")
 is_controller = "PYTEST_XDIST_WORKER" not in os.environ
 
+# What a test run sets for itself, and nobody it starts as "a user" should inherit.
+FOR_TESTS = {
+    "ALLOWED_HOSTS", "ARTIFACT_DIR", "BROKER_URL", "CACHE_URL", "DATABASE_URL", "DB_POOL", "DEBUG", "ENGINE_SOCKET",
+    "ENGINE_URL", "HASHED_STATIC", "LABELAPP_LOCAL", "LABELAPP_NAMESPACE", "LABELAPP_TEST_DATABASE", "SECRET_KEY",
+}  # fmt: skip
+
 if is_controller:
     run_id = f"{os.getpid():x}{os.urandom(2).hex()}"
+    for name in FOR_TESTS:
+        os.environ.pop(name, None)
     os.environ |= {
         "DATABASE_URL": os.environ.get("TEST_DATABASE_URL") or services.database_url,
         "BROKER_URL": os.environ.get("TEST_BROKER_URL") or services.broker_url,
@@ -32,8 +40,10 @@ if is_controller:
         "HASHED_STATIC": "0",
         "DJANGO_ALLOW_ASYNC_UNSAFE": "true",  # Playwright's sync API keeps an event loop in the test's thread
     }
-    for name in ("CACHE_URL", "ENGINE_URL", "DB_POOL", "DEBUG", "PRODUCTION"):
-        os.environ.pop(name, None)
+else:  # workers of pytest-xdist share the servers and nothing else
+    worker = os.environ["PYTEST_XDIST_WORKER"]
+    os.environ["LABELAPP_NAMESPACE"] += f"{worker}-"
+    os.environ["ENGINE_SOCKET"] += f".{worker}"
 
 _open = contextlib.ExitStack()
 
@@ -79,6 +89,8 @@ def _forget_in_redis(url: str, namespace: str) -> None:
 def _forget_in_rabbitmq(url: str, namespace: str) -> None:
     from kombu import Connection
 
+    workers = ["", *(f"gw{number}-" for number in range(os.cpu_count() or 1))]
     with Connection(url) as connection:
-        for queue in ("default", "training"):
-            connection.default_channel.queue_delete(f"{namespace}{queue}")
+        for worker in workers:
+            for queue in ("default", "training"):
+                connection.default_channel.queue_delete(f"{namespace}{worker}{queue}")

@@ -1,7 +1,9 @@
 """What every test may use: people with roles come from tests/factories.py, processes and browsers from here."""
 
+import contextlib
 import os
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,40 @@ def browser_type_launch_args(browser_type_launch_args):
         (pytest.fail if os.environ.get("REQUIRE_BROWSER") else pytest.skip)(BROWSER_HINT)
     flags = [*BROWSER_FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     return {**browser_type_launch_args, "args": flags, **({"executable_path": executable} if executable else {})}
+
+
+@pytest.fixture
+def web_server(transactional_db, tmp_path) -> Iterator[Callable[..., str]]:
+    """web_server() starts one more granian process on the test's database and returns its address.
+
+    Keyword arguments are environment variables for it.
+    """
+    from tests import servers
+
+    with contextlib.ExitStack() as stack:
+        yield lambda **environ: stack.enter_context(servers.web(tmp_path / f"web{os.urandom(2).hex()}.log", **environ))
+
+
+@pytest.fixture
+def celery_worker(transactional_db, tmp_path) -> Iterator[Callable]:
+    """celery_worker("training") starts one more real worker for these queues (both by default); returns its Popen."""
+    from tests import servers
+
+    servers.purge_own_queues()
+    with contextlib.ExitStack() as stack:
+
+        def start(*queues: str):
+            name = f"worker{os.urandom(2).hex()}"
+            queues = queues or ("default", "training")
+            return stack.enter_context(servers.worker(tmp_path / f"{name}.log", *queues, name=name))
+
+        yield start
+
+
+@pytest.fixture
+def engine_process(transactional_db, tmp_path):
+    """The real engine process on the test's database and socket."""
+    from tests import servers
+
+    with servers.engine(tmp_path / "engine.log") as process:
+        yield process

@@ -84,7 +84,7 @@ def process_groups(host: str, port: int, workers: int, *, first: bool) -> list[l
     """
     suffix = "" if first else f"-{port}"
     services = embedded.Services()
-    common = {"LABELAPP_SUPERVISED": "1", "LOG_LEVEL": os.environ.get("LOG_LEVEL", "WARNING")}
+    common = {"LOG_LEVEL": os.environ.get("LOG_LEVEL", "WARNING")}
     if not first:
         common["ENGINE_SOCKET"] = str(services.run / f"engine{suffix}.sock")
 
@@ -94,8 +94,7 @@ def process_groups(host: str, port: int, workers: int, *, first: bool) -> list[l
 
     def worker(name: str, queue: str, size: int, **options) -> Child:
         words = celery_command("worker", "--without-gossip", "--without-mingle", "-Q", queue, "-c", str(size))
-        # SIGTERM waits for the running task: right for an end in order, wrong when the supervisor is gone.
-        return child(name, *words, "-n", f"{name}{suffix}@%h", orphan_signal=signal.SIGQUIT, **options)
+        return child(name, *words, "-n", f"{name}{suffix}@%h", **options)
 
     schedule = str(services.root / f"beat{suffix}")
     front = [
@@ -106,18 +105,21 @@ def process_groups(host: str, port: int, workers: int, *, first: bool) -> list[l
         worker("worker", settings.CELERY_TASK_DEFAULT_QUEUE, 2),
         worker("trainer", settings.TRAINING_QUEUE, 1, grace=20),
     ]
-    engine = [child("engine", str(settings.BASE_DIR / "manage.py"), "engine")] if "engine" in get_commands() else []
-    return [front, work, engine]
+    engine = [child("engine", str(settings.BASE_DIR / "manage.py"), "engine")]
+    return [front, work, engine if "engine" in get_commands() else []]
 
 
 def celery_command(*words: str) -> list[str]:
-    return ["-W", "ignore:You're running the worker", "-m", "celery", "-q", "-A", "labelapp.celery", *words, "-l", "WARNING"]
+    """Celery without its banner and without its warning to root, for whom the embedded default is made too."""
+    python = ["-W", "ignore:You're running the worker", "-m", "celery"]
+    return [*python, "-q", "-A", "labelapp.celery", *words, "-l", "WARNING"]
 
 
 def web_command(host: str, port: int, workers: int) -> list[str]:
     return [
         "-m", "granian", "--interface", "asginl", "--host", host, "--port", str(port), "--workers", str(workers),
-        "--respawn-failed-workers", "--workers-kill-timeout", "5", "--log-level", "warning", "labelapp.asgi:application",
+        "--respawn-failed-workers", "--workers-kill-timeout", "5", "--log-level", "warning",
+        "labelapp.asgi:application",
     ]  # fmt: skip
 
 
