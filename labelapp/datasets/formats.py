@@ -6,6 +6,7 @@ of HH-RLHF, and rows of completions: our own judgments.jsonl, or open questions 
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from labelapp.datasets.strict_json import BadRow
@@ -39,14 +40,18 @@ class Row:
     answer: Answer | None
     overlap: int | None = None
 
-    @property
+    @cached_property
     def prompt_hash(self) -> str:
         return message_hash(self.prompt)
 
-    @property
+    @cached_property
+    def text_hashes(self) -> list[str]:
+        return [text_hash(text) for text, _ in self.completions]
+
+    @cached_property
     def comparison_hash(self) -> str:
         """Equal to Comparison.hash_of for the stored rows."""
-        return text_hash("\n".join([self.prompt_hash, *(text_hash(text) for text, _ in self.completions)]))
+        return text_hash("\n".join([self.prompt_hash, *self.text_hashes]))
 
 
 def read_row(record: dict[str, Any], *, source: str) -> Row:

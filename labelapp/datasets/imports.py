@@ -128,7 +128,8 @@ CompletionKey = tuple[int, str, str]  # prompt, hash, author
 
 
 def _keys(row: Row, prompts: dict[str, Prompt]) -> list[CompletionKey]:
-    return [(prompts[row.prompt_hash].pk, text_hash(text), author) for text, author in row.completions]
+    prompt = prompts[row.prompt_hash].pk
+    return [(prompt, digest, author) for digest, (_, author) in zip(row.text_hashes, row.completions, strict=True)]
 
 
 def _store_completions(

@@ -1,4 +1,4 @@
-"""The demo project: real people's judgments of real arguments, people to sign in as, and a small policy to start from."""
+"""The demo project: real people's judgments of real arguments, people to sign in as, a small policy to begin with."""
 
 import gzip
 import json
@@ -72,7 +72,7 @@ def _project() -> Project:
         slug=SLUG,
         defaults={
             "name": "Convincing arguments",
-            "description": "Which of two arguments is more convincing? 16 debates from the web, judged by crowd workers.",
+            "description": "Which of two arguments is more convincing? 16 debates of the web, judged by a crowd.",
             "test_share": TEST_SHARE,
             "overlap": OPEN_OVERLAP,
         },

@@ -77,7 +77,7 @@ def test_there_is_a_login_for_every_role(demo):
 
 def test_every_stance_has_a_prompt_of_its_own(demo):
     prompts = Prompt.objects.filter(project__slug=SLUG, fresh=False)
-    assert all(prompt.last_turn.startswith("Argue that ") for prompt in prompts)
+    assert all(prompt.last_turn.startswith("Argue ") for prompt in prompts)
     assert not set(topics()) & {prompt.last_turn for prompt in prompts}
 
 

@@ -24,7 +24,8 @@ class Command(BaseCommand):
         try:
             report = self._import(project, file, source or Path(file).name, skip_bad)
         except ImportRefused as refusal:
-            self._print(refusal.report, json)
+            if json:
+                self._print(refusal.report, json)
             raise CommandError(f"{refusal}. {_reasons(refusal.report)}") from refusal
         except (NoProtocol, BadFile, OSError) as error:
             raise CommandError(str(error)) from error
