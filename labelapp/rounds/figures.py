@@ -16,11 +16,12 @@ NAMES = {
     "win_rate": "Win rate against the parent",
     "kl_to_parent": "KL to the parent",
     "mean_length_tokens": "Mean length",
-    "repetition": "Answers that repeat themselves",
+    "reward_gain": "Reward gained over the parent",
+    "repetition": "Repeated runs of four tokens",
     "end_of_text_rate": "Answers that end by themselves",
 }
 SHARES = {"share", "rate", "probability"}
-SUFFIXES = {"nats": "nats", "tokens": "tokens", "sd": "sd"}
+SUFFIXES = {"nats": "nats", "nats per answer": "nats", "tokens": "tokens", "sd": "sd"}
 
 
 def name(key: str) -> str:

@@ -32,7 +32,7 @@ SKEWED_LABELS = 0.6  # share of longer chosen answers from which the labels them
 LENGTH_EXCESS = 0.15  # correlation with length beyond that of the labels
 LENGTH_RATIO_WARN, LENGTH_RATIO_BLOCK = 1.3, 2.0  # mean length over the parent's
 
-POLICY_ONLY = {"win_rate", "kl_to_parent", "mean_length_tokens", "repetition", "end_of_text_rate", "distinct_2"}
+POLICY_ONLY = {"win_rate", "kl_to_parent", "mean_length_tokens", "repetition", "end_of_text_rate", "reward_gain"}
 REFEREE = ["reward_accuracy", "counterfactual_flip_rate"]
 REQUIRED = {
     Version.Kind.REWARD: REFEREE,

@@ -57,9 +57,14 @@ def figure_of(metric: AuditMetric) -> Figure:
         clusters=metric.clusters,
         beside=[Beside(key.replace("_", " "), figures.text(value, unit)) for key, value in strongest_first(metric)],
         below=below_baseline(metric),
-        note=metric.note,
+        note=other_notes(metric.note),
         verdict=metric.verdict,
     )
+
+
+def other_notes(note: str) -> str:
+    """The trainer's notes without the one about the trivial baseline, which `below` repeats in the page's words."""
+    return "; ".join(part for part in note.split("; ") if "the trivial baseline" not in part)
 
 
 def strongest_first(metric: AuditMetric) -> list[tuple[str, float]]:

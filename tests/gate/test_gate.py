@@ -113,7 +113,7 @@ def test_the_worst_finding_decides_and_comes_first():
     )
     assert ruling.verdict == "block"
     assert [reason.split(" is ")[0] for reason in ruling.reasons] == [
-        "Answers that repeat themselves", "Win rate against the parent", "Calibration error",
+        "Repeated runs of four tokens", "Win rate against the parent", "Calibration error",
     ]  # fmt: skip
 
 

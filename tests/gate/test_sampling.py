@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from labelapp.labeling.queue import claim_slot
-from labelapp.models import Comparison, Completion, Round, RoundEvent, Slot
+from labelapp.models import Comparison, Completion, EngineVersion, Round, RoundEvent, Slot, Version
 from labelapp.rounds import sampling
 from labelapp.rounds.actions import RoundAlreadyActive
 from labelapp.rounds.failures import StageFailed
 from labelapp.rounds.promote import deployment_of, promote
 from labelapp.rounds.sampling import collect, sample_comparisons
-from tests.factories import make_project, make_prompt, make_user
+from labelapp.rounds.supervise import supervise_round
+from tests.factories import make_project, make_prompt, make_user, make_version
 from tests.gate.rounds import make_passing
 
 
@@ -195,3 +196,33 @@ def test_refusals_name_the_remedy(project, admin, tmp_path):
     (Path(version.path) / "model.safetensors").unlink()
     with pytest.raises(sampling.SamplingRefused, match=r"model\.safetensors is missing"):
         sample_comparisons(project=project)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_real_sampling_round_puts_two_policies_answers_before_the_labelers(tmp_path):
+    admin = make_user()
+    project = make_project(admin=admin)
+    for text in ("Argue that books are better.", "Argue that trains are better."):
+        make_prompt(project, text, fresh=True)
+    parent, version = (tiny_version(project, tmp_path / f"tiny-{seed}", seed) for seed in (0, 1))
+    Version.objects.filter(pk=version.pk).update(parent=parent)
+    EngineVersion.objects.create(version=version, state="ready")
+    promote(deployment=deployment_of(project), version=version, by=admin, reason="a test", seen_epoch=0)
+    round = sample_comparisons(project=project, by=admin, seed=3, max_new_tokens=6)
+
+    supervise_round(round.pk)
+
+    round.refresh_from_db()
+    assert (round.state, round.error) == ("done", "")
+    assert round.comparisons.count() == 2
+    for comparison in round.comparisons.all():
+        written = {completion.version: completion for completion in comparison.ordered_completions()}
+        assert set(written) == {parent, version}
+        assert written[version].sampling["seed"] != written[parent].sampling["seed"]
+    assert claim_slot(project=project, labeler=make_user()).comparison.round == round
+
+
+def tiny_version(project, folder: Path, seed: int) -> Version:
+    from tests.tiny_models import make_tiny_policy
+
+    return make_version(project, path=str(folder), digest=make_tiny_policy(folder, seed))
