@@ -51,6 +51,11 @@ class Item:
     def is_pair(self) -> bool:
         return len(self.responses) == 2
 
+    @property
+    def ends(self) -> list[Step]:
+        """The outermost steps, named under the row on a phone."""
+        return [self.steps[0], self.steps[-1]]
+
 
 @dataclass(frozen=True)
 class Desk:
