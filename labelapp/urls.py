@@ -10,6 +10,7 @@ urlpatterns = [
     path("", accounts.home, name="home"),
     path("accounts/", include("allauth.account.urls")),
     path("p/<slug:slug>/", include("labelapp.labeling.urls")),
+    path("p/<slug:slug>/", include("labelapp.rounds.urls")),
     path("p/<slug:slug>/", include("labelapp.rounds.version_urls")),
     path("p/<slug:slug>/serving/", include(page_routes)),
     path("v1/", include(api_routes)),

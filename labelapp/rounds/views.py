@@ -1,0 +1,136 @@
+"""The pages of the rounds: the list, the launch form, one round, its files."""
+
+from pathlib import Path
+
+from django.contrib import messages
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.template.response import TemplateResponse
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from labelapp.accounts.permissions import project_page
+from labelapp.models import MetricRow, Project, Round, Stage, Version
+from labelapp.models.rounds import ACTIVE_STATES
+from labelapp.rounds import overview
+from labelapp.rounds.actions import (
+    LaunchRefused,
+    RoundAlreadyActive,
+    RoundIsOver,
+    launch_round,
+    request_cancel,
+)
+from labelapp.rounds.artifacts import PUBLISHED
+from labelapp.rounds.forms import LaunchForm
+from labelapp.rounds.recipes import OptionRefused
+from labelapp.rounds.trainer import tail
+
+LISTED = 100
+TYPES = {".json": "application/json", ".jsonl": "text/plain; charset=utf-8", ".txt": "text/plain; charset=utf-8"}
+
+
+@require_GET
+@project_page("research")
+def rounds(request: HttpRequest, project: Project) -> HttpResponse:
+    """The newest rounds, with what came out of them."""
+    newest = project.rounds.select_related("parent", "snapshot").prefetch_related("versions", "events")[:LISTED]
+    lines = [overview.line_of(round) for round in newest]
+    return TemplateResponse(request, "rounds/rounds.html", {"lines": lines, "section": "rounds"})
+
+
+@require_http_methods(["GET", "POST"])
+@project_page("manage")
+def round_new(request: HttpRequest, project: Project) -> HttpResponse:
+    """The launch form; a POST launches and goes to the round's page."""
+    form = LaunchForm(request.POST or None, project=project, initial=initial(project))
+    active, status = None, 200
+    if request.method == "POST" and form.is_valid():
+        try:
+            return redirect("round", project.slug, launch(request, project, form).number)
+        except RoundAlreadyActive as refusal:
+            form.add_error(None, str(refusal))
+            active, status = refusal.round, 409
+        except LaunchRefused as refusal:
+            form.add_error(refusal.field or None, str(refusal))
+        except OptionRefused as refusal:
+            form.add_error(refusal.option if refusal.option in form.fields else None, str(refusal))
+    if form.errors and status == 200:
+        status = 422
+    active = active or project.rounds.filter(kind=Round.Kind.TRAINING, state__in=ACTIVE_STATES).first()
+    context = {"form": form, "active": active, "section": "rounds"}
+    return TemplateResponse(request, "rounds/round_new.html", context, status=status)
+
+
+def initial(project: Project) -> dict:
+    """The newest snapshot, and the version that answers; where none does, the newest policy."""
+    policies = project.versions.filter(kind=Version.Kind.POLICY)
+    parent = policies.filter(state=Version.State.PROMOTED).first() or policies.first()
+    return {"snapshot": project.snapshots.first(), "parent": parent}
+
+
+def launch(request: HttpRequest, project: Project, form: LaunchForm) -> Round:
+    given = form.cleaned_data
+    return launch_round(
+        project=project,
+        recipe=given["recipe"],
+        snapshot=given["snapshot"],
+        parent=given["parent"],
+        mitigation=given["mitigation"],
+        seed=given["seed"] or 0,
+        by=request.user,
+        changes=form.changes(),
+    )
+
+
+@require_GET
+@project_page("research")
+def round_page(request: HttpRequest, project: Project, number: int) -> HttpResponse:
+    """Everything about a round as it stands now; the event stream carries on from here."""
+    found = get_object_or_404(project.rounds.select_related("parent", "snapshot"), number=number)
+    last = MetricRow.objects.filter(stage__round=found).order_by("-pk").first()
+    views = overview.stage_views(found)
+    context = {
+        "round": found,
+        "over": overview.is_over(found),
+        "duration": overview.duration_of(found),
+        "views": views,
+        "plots": overview.plotted_stages(views),
+        "outcomes": overview.outcomes(found),
+        "versions": found.versions.order_by("pk"),
+        "after": last.pk if last else 0,
+        "log": log_of(views),
+        "events": found.events.select_related("by"),
+        "section": "rounds",
+    }
+    return TemplateResponse(request, "rounds/round.html", context)
+
+
+def log_of(views: list[overview.StageView]) -> str:
+    """The end of the log of the stage that ran last."""
+    started = [view.stage for view in views if view.stage.output]
+    return tail(Path(started[-1].output) / "log.txt") if started else ""
+
+
+@require_POST
+@project_page("manage")
+def round_cancel(request: HttpRequest, project: Project, number: int) -> HttpResponse:
+    """Ask for a round's end."""
+    found = get_object_or_404(project.rounds, number=number)
+    try:
+        ended = request_cancel(round=found, by=request.user)
+    except RoundIsOver as refusal:
+        messages.warning(request, str(refusal))
+    else:
+        done = ended.state == Round.State.CANCELLED
+        messages.success(request, "The round is cancelled." if done else "The round is being stopped.")
+    return redirect("round", project.slug, number)
+
+
+@require_GET
+@project_page("research")
+def round_file(request: HttpRequest, project: Project, number: int, stage: str, name: str) -> HttpResponse:
+    """The very file that a stage's latest attempt wrote: only names that we publish, in directories that rows name."""
+    found = get_object_or_404(Stage, round__project=project, round__number=number, name=stage)
+    path = Path(found.output) / name
+    if name not in PUBLISHED or not found.output or not path.is_file():
+        raise Http404("there is no such file")
+    return FileResponse(path.open("rb"), content_type=TYPES[path.suffix])

@@ -1,0 +1,36 @@
+"""How a round's events read."""
+
+from django import template
+from django.contrib.humanize.templatetags.humanize import intcomma
+
+from labelapp.models import RoundEvent
+
+register = template.Library()
+register.filter("intcomma", intcomma)
+
+SENTENCES = {
+    "launched": "Launched",
+    "claimed": "Taken by {owner}, attempt {attempt}",
+    "stage_started": "Stage {stage} started",
+    "stage_done": "Stage {stage} done",
+    "stage_failed": "Stage {stage} failed",
+    "cancel_requested": "Cancel requested",
+    "cancelled": "Cancelled",
+    "released": "Given back to the queue: {reason}",
+    "lease_expired": "The worker {owner} was lost; queued again",
+    "collected": "{comparisons} comparisons made, {identical} with equal answers left out",
+    "failed": "Failed: {code}",
+    "done": "Done",
+}
+
+
+@register.filter
+def told(event: RoundEvent) -> str:
+    """The event as words; one that we have no words for by its own name."""
+    sentence = SENTENCES.get(event.kind, event.kind.replace("_", " ").capitalize())
+    if event.kind == "stage_started" and event.detail.get("resumed"):
+        sentence = "Stage {stage} resumed from its last state"
+    try:
+        return sentence.format(**event.detail)
+    except KeyError:
+        return event.kind.replace("_", " ").capitalize()

@@ -1,0 +1,63 @@
+// A running round: its server-sent events move what the server has drawn. Without this script the page is a snapshot.
+"use strict";
+
+const page = document.getElementById("round");
+const source = page?.dataset.events ? new EventSource(page.dataset.events) : null;
+
+function on(name, told) {
+  source?.addEventListener(name, (event) => told(JSON.parse(event.data)));
+}
+
+on("progress", ({ state, html }) => {
+  const tag = page.querySelector("[data-state]");
+  tag.textContent = state;
+  tag.className = `tag ${state}`;
+  document.getElementById("progress").outerHTML = html;
+});
+
+on("metrics", ({ curves }) => {
+  const known = Object.entries(curves).every(([stage, drawings]) => draw(stage, drawings));
+  if (!known) refresh("plots"); // a stage's first metrics: the server lays out its section
+});
+
+on("log", ({ text }) => {
+  const log = document.getElementById("log");
+  const atEnd = log.scrollTop + log.clientHeight >= log.scrollHeight - 4;
+  if (text) log.textContent = text;
+  if (atEnd) log.scrollTop = log.scrollHeight; // follow, unless someone has scrolled up to read
+});
+
+on("end", () => {
+  source.close();
+  refresh("round");
+});
+
+window.addEventListener("pagehide", () => source?.close());
+
+/** Put the paths and words of a stage's curves in place; false where the page has no place for them. */
+function draw(stage, drawings) {
+  const section = page.querySelector(`[data-stage="${CSS.escape(stage)}"]`);
+  return drawings.every((drawing) => {
+    const plot = section?.querySelector(`[data-plot="${CSS.escape(drawing.key)}"]`);
+    if (plot) place(plot, drawing);
+    return Boolean(plot);
+  });
+}
+
+function place(plot, drawing) {
+  for (const name of ["raw", "smooth", "reference"]) {
+    plot.querySelector(`[data-${name}]`).setAttribute("d", drawing[name]);
+  }
+  for (const name of ["text", "top", "bottom"]) {
+    plot.querySelector(`[data-${name}]`).textContent = drawing[name];
+  }
+  plot.querySelector("svg").setAttribute("aria-label", drawing.summary);
+}
+
+/** Replace one part of the page with the server's present form of it. */
+async function refresh(id) {
+  const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+  if (!answer.ok || answer.redirected) return;
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById(id);
+  if (fresh) document.getElementById(id).replaceWith(fresh);
+}
