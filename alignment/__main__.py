@@ -1,4 +1,7 @@
-"""`python -m alignment STAGE job.json`: run one stage and say in result.json how it ended."""
+"""`python -m alignment STAGE job.json`: run one stage and say in result.json how it ended.
+
+torch is imported only after the job has been read and its inputs verified, so a bad job is refused at once.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-import transformers
-
 from alignment.config import (
     CONFIGS,
     EXIT_BAD_INPUT,
@@ -25,22 +24,22 @@ from alignment.config import (
     EXIT_STOPPED,
     Job,
     JobError,
+    NonFiniteStep,
+    Stopped,
     stage_config,
 )
-from alignment.loop import NonFiniteStep, Stopped
 from alignment.manifest import ArtifactError, verify
 
 EXIT_CRASHED = 1
+NO_MEMORY = "can't allocate memory"  # how torch's CPU allocator says it, in a plain RuntimeError
 
 
 def main(argv: list[str]) -> int:
     """Exit code of the stage; result.json in the job's output directory is the full answer."""
     started = time.monotonic()
-    output = None
+    output = output_of(argv)
     try:
-        job = _job(argv)
-        output = job.output
-        made = _run(job)
+        made = _run(_job(argv))
         outcome = {"status": "done", "reason": "", "code": "", **made}
         exit_code = EXIT_DONE
     except Exception as error:
@@ -51,6 +50,15 @@ def main(argv: list[str]) -> int:
     if output:
         write_result(output, {"checkpoint": None, "metrics": [], **outcome, "seconds": time.monotonic() - started})
     return exit_code
+
+
+def output_of(argv: list[str]) -> str | None:
+    """Where the result goes, even that of a job which is refused; None where the file does not say."""
+    try:
+        found = json.loads(Path(argv[-1]).read_text())["output"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def _job(argv: list[str]) -> Job:
@@ -68,14 +76,23 @@ def _run(job: Job) -> dict[str, Any]:
     for given in job.inputs.values():
         verify(given.path, given.sha256)
     Path(job.output).mkdir(parents=True, exist_ok=True)
+    settle(job)
+    return import_module(f"alignment.{job.stage}").run(job, config)
+
+
+def settle(job: Job) -> None:
+    """Threads, quiet libraries, and every random generator at the job's seed."""
+    import numpy
+    import torch
+    from transformers.utils import logging
+
     if job.threads:
         torch.set_num_threads(job.threads)
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
     random.seed(job.seed)
-    np.random.seed(job.seed % 2**32)
+    numpy.random.seed(job.seed % 2**32)
     torch.manual_seed(job.seed)
-    return import_module(f"alignment.{job.stage}").run(job, config)
 
 
 def failure(error: Exception) -> tuple[int, str, str]:
@@ -90,10 +107,8 @@ def failure(error: Exception) -> tuple[int, str, str]:
             return EXIT_STOPPED, "stopped", reason
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
             return EXIT_CRASHED, "disk_full", f"the disk is full: {reason}"
-        case MemoryError() | torch.OutOfMemoryError():
-            return EXIT_CRASHED, "out_of_memory", f"there is not enough memory: {reason}"
-        case RuntimeError() if "can't allocate memory" in reason:
-            return EXIT_CRASHED, "out_of_memory", f"there is not enough memory: {reason}"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or NO_MEMORY in reason:
+        return EXIT_CRASHED, "out_of_memory", f"there is not enough memory: {reason}"
     return EXIT_CRASHED, "crashed", f"{type(error).__name__}: {reason}"
 
 

@@ -21,6 +21,14 @@ class JobError(ValueError):
     """The job cannot be done as asked. The message is a sentence for a person."""
 
 
+class NonFiniteStep(ArithmeticError):
+    """A loss or gradient is not a number; the weights are as before the step."""
+
+
+class Stopped(Exception):
+    """SIGTERM arrived: the state is saved and the run can be resumed."""
+
+
 @dataclass(frozen=True)
 class Input:
     """A verified directory the stage reads: its path and the SHA-256 of its manifest.json."""
@@ -52,7 +60,10 @@ class Job:
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Job:
+        if not isinstance(raw, dict):
+            raise JobError(f"a job must be a JSON object, got {type(raw).__name__}")
         known = build(cls, {**raw, "inputs": {}})
+        require(isinstance(known.output, str), "output", known.output, "name a directory")
         inputs = {name: build(Input, value) for name, value in raw.get("inputs", {}).items()}
         return cls(**{**{f.name: getattr(known, f.name) for f in fields(cls)}, "inputs": inputs})
 

@@ -17,18 +17,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from alignment.config import Job, JobError, Optimization
+from alignment.config import Job, JobError, NonFiniteStep, Optimization, Stopped  # noqa: F401
 from alignment.model import sync_parent
 
 STATE = Path("state") / "state.safetensors"
-
-
-class NonFiniteStep(ArithmeticError):
-    """A loss or gradient is not a number; the weights are as before the step."""
-
-
-class Stopped(Exception):
-    """SIGTERM arrived: the state is saved and the run can be resumed."""
 
 
 def make_optimizer(model: torch.nn.Module, optimization: Optimization) -> torch.optim.AdamW:

@@ -6,7 +6,8 @@ import time
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.masking_utils import sdpa_mask
 
 BLOCK = 256  # query rows a block: later blocks alone see all keys, so a quarter or more of the products is saved
 WORTH_IT = 1.5  # bf16 is less exact, so "auto" takes it only where products are this many times faster
@@ -67,6 +68,7 @@ def _block(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, start: i
 
 
 AttentionInterface.register("blockwise", blockwise_attention)
+AttentionMaskInterface.register("blockwise", sdpa_mask)  # None for causal rows; padding on the left makes a mask
 
 
 def prepare(model: PreTrainedModel, precision: str) -> str:

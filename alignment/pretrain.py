@@ -127,7 +127,7 @@ def train(
             raise Stopped(f"stopped after step {step + 1} of {steps}")
     model.eval().set_attn_implementation("sdpa")
     seen = steps * plan.batch_size * config.context
-    return {"steps": steps, "tokens_seen": seen, "train_seconds": round(metrics.seconds, 1), "precision": precision}
+    return {"steps": steps, "tokens_seen": seen, "precision": precision}
 
 
 @torch.no_grad()

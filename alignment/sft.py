@@ -130,7 +130,7 @@ def train(
         if stop.requested:
             raise Stopped(f"stopped after step {step + 1} of {steps}")
     model.eval().set_attn_implementation("sdpa")
-    return {"rows": len(dialogues), "steps": steps, "train_seconds": round(metrics.seconds, 1), "precision": precision}
+    return {"rows": len(dialogues), "steps": steps, "precision": precision}
 
 
 @torch.no_grad()

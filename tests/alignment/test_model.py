@@ -1,0 +1,89 @@
+import json
+import pickle
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from alignment.config import JobError
+from alignment.manifest import ArtifactError, file_sha256, verify
+from alignment.model import load_policy, load_reward, reward_from_policy, save_checkpoint
+from alignment.text import load_tokenizer
+from tests.tiny_models import make_tiny_policy, make_tiny_reward
+
+
+@pytest.fixture
+def own(tmp_path):
+    make_tiny_policy(tmp_path / "own")
+    return tmp_path / "own"
+
+
+def test_a_checkpoint_is_an_artifact_that_transformers_loads(own):
+    manifest = verify(own, file_sha256(own / "manifest.json"))
+    assert manifest["kind"] == "checkpoint"
+    assert {"config.json", "model.safetensors", "tokenizer.json", "card.json"} <= set(manifest["files"])
+    theirs = AutoModelForCausalLM.from_pretrained(own)
+    ids = torch.tensor([[3, 40, 41, 4]])
+    assert torch.equal(theirs(ids).logits, load_policy(own)(ids).logits)
+    assert AutoTokenizer.from_pretrained(own).chat_template
+
+
+def test_the_same_weights_make_the_same_artifact(tmp_path):
+    assert make_tiny_policy(tmp_path / "a", seed=3) == make_tiny_policy(tmp_path / "b", seed=3)
+    assert make_tiny_policy(tmp_path / "c", seed=4) != make_tiny_policy(tmp_path / "a", seed=3)
+
+
+def test_saving_replaces_the_older_checkpoint_and_leaves_nothing_else(own):
+    model, tokenizer = load_policy(own), load_tokenizer(own)
+    digest = save_checkpoint(model, tokenizer, own, {"stage": "again"})
+    assert json.loads((own / "card.json").read_text()) == {"stage": "again"}
+    verify(own, digest)
+    assert [path.name for path in own.parent.iterdir()] == ["own"]
+
+
+def test_head_and_embedding_stay_tied_after_loading(own):
+    model = load_policy(own)
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+
+
+def test_a_reward_model_has_one_label_a_scaled_head_and_loads_in_transformers(tmp_path, own):
+    torch.manual_seed(0)
+    spread = torch.stack([reward_from_policy(own).score.weight for _ in range(30)]).std().item()
+    assert spread == pytest.approx(33**-0.5, rel=0.1)
+    make_tiny_reward(tmp_path / "reward", own)
+    mine = load_reward(tmp_path / "reward")
+    theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path / "reward")
+    ids = torch.tensor([[3, 40, 41, 4, 50, 1], [3, 40, 4, 1, 0, 0]])
+    assert theirs.config.num_labels == 1 and theirs.config.pad_token_id == 0
+    assert torch.equal(theirs(ids).logits, mine(ids).logits)
+
+
+def test_a_policy_is_no_reward_model(own):
+    with pytest.raises((JobError, ArtifactError), match="reward"):
+        load_reward(own)
+
+
+def test_planted_pickled_weights_are_refused_and_never_opened(own):
+    class Bomb:
+        def __reduce__(self):
+            return open, (str(own / "opened"), "w")
+
+    (own / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(ArtifactError, match="can run code"):
+        load_policy(own)
+    (own / "model.safetensors").unlink()
+    with pytest.raises(ArtifactError, match="can run code"):
+        load_policy(own)
+    assert not (own / "opened").exists()
+
+
+def test_a_checkpoint_that_brings_code_is_refused(own):
+    config = json.loads((own / "config.json").read_text())
+    (own / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModelForCausalLM": "evil.Model"}}))
+    with pytest.raises(ArtifactError, match="auto_map"):
+        load_policy(own)
+
+
+def test_a_directory_without_a_model_is_a_sentence(tmp_path):
+    with pytest.raises(ArtifactError, match=r"no config\.json"):
+        load_policy(tmp_path)
