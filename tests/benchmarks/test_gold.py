@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.gold import Sample, gold_score, label, repetition, shuffle_labels
+from benchmarks._gold import Sample, gold_score, label, repetition, shuffle_labels
 
 
 def test_gold_rewards_reasons_and_punishes_repetition_and_no_end():
@@ -11,11 +11,14 @@ def test_gold_rewards_reasons_and_punishes_repetition_and_no_end():
     assert gold_score(Sample("It rains because the sky is heavy", False)) == pytest.approx(8 / 7 - 0.5)
     assert gold_score(Sample("", True)) == -2
     assert gold_score(Sample("so so so so", True)) == pytest.approx(2.0)  # 8 - 4 * 1/2, cut at 2
-    assert repetition("a b c a b c".split()) == pytest.approx(1 / 4)
+    assert repetition(["a", "b", "c", "a", "b", "c"]) == pytest.approx(1 / 4)
 
 
 def comparisons(n: int):
-    return [("p", Sample("because " * (i % 3) + "word one two three", True), Sample("plain words", True)) for i in range(n)]
+    return [
+        ("p", Sample("because " * (i % 3) + "word one two three", True), Sample("plain words", True))
+        for i in range(n)
+    ]
 
 
 def test_a_fifth_of_the_labels_is_wrong_and_equal_pairs_are_left_out():
