@@ -63,7 +63,8 @@ def running_at(place) -> list[str]:
 
 
 def pythons_at(place) -> list[str]:
-    return [line for line in running_at(place) if "python" in line]
+    """The same without the embedded servers."""
+    return [line for line in running_at(place) if not re.search(r"bin/postgres |postgres: |valkey-server ", line)]
 
 
 def test_up_serves_until_it_is_asked_to_end_and_leaves_nothing(user, place, tmp_path):

@@ -6,7 +6,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
 from labelapp import embedded
-from labelapp.processes import overview
+from labelapp.overview import overview
 
 
 class Command(BaseCommand):
