@@ -17,7 +17,8 @@ from resource import RUSAGE_CHILDREN, getrusage
 from typing import Any
 
 from alignment.config import Input, Job
-from alignment.manifest import file_sha256, split_of
+from alignment.manifest import file_sha256, split_of, write_manifest
+from benchmarks.model_card import readme_of
 
 DEBATES = Path(__file__).parents[1] / "labelapp" / "demo" / "debates.json"
 TEST_SHARE = 0.37  # the demo project's share of test debates: 5 of 16
@@ -186,14 +187,15 @@ def publish(
     last = json.loads((tuned / "card.json").read_text())
     card = {**last, "sources": sources, "pretraining": first, "final_bits_per_byte": figures, **seconds}
     card["samples"] = samples_of(model, tokenizer)
-    digest = save_checkpoint(model, tokenizer, output, card)
+    save_checkpoint(model, tokenizer, output, card)
+    (output / "README.md").write_text(readme_of(card, vocabulary=len(tokenizer)))
+    digest = write_manifest(output, kind="checkpoint")  # again: the page belongs to the artifact
     return {"sha256": digest, "parameters": first["parameters"], "bits_per_byte": figures, **seconds}
 
 
 def samples_of(model: Any, tokenizer: Any) -> list[dict[str, Any]]:
     """20 uncurated answers, seeds 0 to 19, to prompts that no stage has trained on."""
     from alignment.generate import sample
-
     from alignment.text import encode_prompt
 
     debates = json.loads(DEBATES.read_text()).values()
