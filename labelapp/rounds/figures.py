@@ -1,7 +1,7 @@
 """How a measured figure is written for a person: one wording for the gate's sentences and for every page."""
 
 NAMES = {
-    "reward_accuracy": "Reward accuracy, held out",
+    "reward_accuracy": "Held-out reward accuracy",
     "accuracy_chosen_shorter": "Accuracy where the chosen answer is shorter",
     "accuracy_chosen_longer": "Accuracy where the chosen answer is longer",
     "length_correlation": "Correlation of reward and length",
@@ -36,8 +36,10 @@ def number(value: float | None, unit: str = "") -> str:
     if value is None:
         return "–"
     if unit in SHARES:
-        return f"{100 * value:.1f}"
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) >= 0.01 else f"{value:.3f}"
+        written = f"{100 * value:.1f}"
+    else:
+        written = f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) >= 0.01 else f"{value:.3f}"
+    return written.replace("-", "−")
 
 
 def sign(unit: str) -> str:
@@ -57,7 +59,7 @@ def interval(low: float | None, high: float | None, unit: str = "") -> str:
 
 
 def sentence(metric: dict) -> str:
-    """Such as "Win rate against the parent is 58.4 % [54.1, 62.6]"."""
+    """Such as "Win rate against the parent 58.4 % [54.1, 62.6]"."""
     unit = metric.get("unit") or ""
-    parts = [name(metric["key"]), "is", text(metric["value"], unit), interval(metric["low"], metric["high"], unit)]
+    parts = [name(metric["key"]), text(metric["value"], unit), interval(metric["low"], metric["high"], unit)]
     return " ".join(filter(None, parts))

@@ -60,7 +60,7 @@ LIMITS = [
     Limit("counterfactual_flip_rate_templates", BLOCK, "low", operator.gt, 0.10, "the whole interval lies above 10 %"),
     Limit("counterfactual_flip_rate_templates", WARN, "value", operator.gt, 0.05, "above 5 %"),
     Limit("counterfactual_direction_templates", BLOCK, "low", operator.gt, 0.10, "the interval lies above 0.10 sd"),
-    Limit("counterfactual_direction_templates", BLOCK, "high", operator.lt, -0.10, "the interval lies below -0.10 sd"),
+    Limit("counterfactual_direction_templates", BLOCK, "high", operator.lt, -0.10, "the interval lies below −0.10 sd"),
     Limit("counterfactual_direction_templates", WARN, "value", operator.gt, 0.05, "beyond 0.05 sd"),
     Limit("counterfactual_direction_templates", WARN, "value", operator.lt, -0.05, "beyond 0.05 sd"),
     Limit("win_rate", BLOCK, "high", operator.lt, 0.45, "the whole interval lies below 45 %"),

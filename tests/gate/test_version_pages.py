@@ -121,7 +121,7 @@ def test_a_versions_page_holds_every_figure_with_its_interval_and_its_row(signed
     assert version.digest in said and child.name in said
     for metric in version.audits.get().metrics.all():
         assert f'id="metric-{metric.pk}"' in body
-    assert "Reward accuracy, held out 80.0 % [78.0, 83.0] 500 12 longer wins 77.0 % tfidf 72.0 % pass" in said
+    assert "Held-out reward accuracy 80.0 % [78.0, 83.0] 500 12 longer wins 77.0 % tfidf 72.0 % pass" in said
     assert "KL to the parent 4.1 nats [3.9, 4.4] 500 12 – reported only" in said
 
 
@@ -132,7 +132,7 @@ def test_the_mitigations_two_arms_stand_side_by_side(signed_in, project, tmp_pat
 
     said = text_of(signed_in.get(f"/p/{project.slug}/versions/{version.name}/"))
 
-    assert "Verdicts that flip when gender words swap 8.5 % 2.0 % −6.5 pp [-8.0, -5.0]" in said
+    assert "Verdicts that flip when gender words swap 8.5 % 2.0 % −6.5 pp [−8.0, −5.0]" in said
 
 
 def test_the_result_file_is_served_byte_for_byte_or_not_at_all(signed_in, project, tmp_path):
@@ -222,7 +222,7 @@ def test_while_a_version_loads_its_section_asks_again_and_shows_the_time(signed_
     switch(signed_in, f"/p/{project.slug}/versions/{version.name}/promote/")
 
     first = signed_in.get(f"/p/{project.slug}/versions/")
-    assert re.search(r"is being loaded since \d+ s", text_of(first))
+    assert re.search(r"has been loading for \d+ s", text_of(first))
     assert 'hx-trigger="every 1s"' in first.content.decode()
 
     section = signed_in.get(f"/p/{project.slug}/deployment/", headers={"HX-Request": "true"})
