@@ -42,25 +42,30 @@ def keys_of(symbols: np.ndarray, order: int, bits: int) -> np.ndarray:
     return made
 
 
-def total_bits(train: np.ndarray, test: np.ndarray, *, order: int, alphabet: int) -> float:
-    """Bits that an interpolated Kneser-Ney model of `train` needs for `test`, whose context starts as train's end.
+class KneserNey:
+    """An interpolated Kneser-Ney model of one sequence of symbols 0 .. alphabet - 1.
 
     Shorter orders count distinct left neighbours, not occurrences; one discount an order, n1 / (n1 + 2 n2); the
     empty context mixes with the uniform distribution. Source: Chen & Goodman 1999, section 2.7.
     """
-    bits = max(1, (alphabet - 1).bit_length())
-    if order * bits > 63:
-        raise ValueError(f"{order} symbols of {bits} bits do not fit a 63-bit key")
-    stream = np.concatenate([train[-(order - 1) :], test]) if order > 1 else test
-    probability = np.full(len(test), 1 / alphabet)
-    for n in range(1, order + 1):
-        counted = _counts(train, n, longest=n == order, bits=bits)
-        probability = Order(*counted, bits).interpolate(keys_of(stream[order - n :], n, bits), probability)
-    return float(-np.log2(probability).sum())
 
+    def __init__(self, train: np.ndarray, *, order: int, alphabet: int) -> None:
+        """Raises ValueError where `order` symbols do not fit one 63-bit key."""
+        self.bits = max(1, (alphabet - 1).bit_length())
+        if order * self.bits > 63:
+            raise ValueError(f"{order} symbols of {self.bits} bits do not fit a 63-bit key")
+        self.alphabet, self.before = alphabet, train[len(train) - (order - 1) :]
+        counted = np.unique(keys_of(train, order, self.bits), return_counts=True)
+        self.orders = [Order(*counted, self.bits)]
+        for n in range(order - 1, 0, -1):
+            counted = np.unique(counted[0] & ((1 << n * self.bits) - 1), return_counts=True)
+            self.orders.insert(0, Order(*counted, self.bits))
 
-def _counts(symbols: np.ndarray, n: int, *, longest: bool, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    if longest:
-        return np.unique(keys_of(symbols, n, bits), return_counts=True)
-    longer = np.unique(keys_of(symbols, n + 1, bits))
-    return np.unique(longer & ((1 << n * bits) - 1), return_counts=True)
+    def total_bits(self, test: np.ndarray) -> float:
+        """Bits for every symbol of `test`, whose context starts as the training sequence's end."""
+        stream = np.concatenate([self.before, test])
+        probability = np.full(len(test), 1 / self.alphabet)
+        for n, order in enumerate(self.orders, 1):
+            grams = keys_of(stream[len(self.orders) - n :], n, self.bits)
+            probability = order.interpolate(grams, probability)
+        return float(-np.log2(probability).sum())

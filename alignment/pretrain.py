@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from alignment import ngram
 from alignment.batches import batches_from, step_count
 from alignment.card import card_of
 from alignment.config import Job, JobError, PretrainConfig
@@ -27,6 +26,7 @@ from alignment.loop import (
     schedule,
 )
 from alignment.model import load_policy, new_policy, save_checkpoint
+from alignment.ngram import KneserNey
 from alignment.precision import autocast, prepare
 from alignment.text import encode_text, load_tokenizer, train_tokenizer
 
@@ -40,7 +40,8 @@ def run(job: Job, config: PretrainConfig) -> dict[str, Any]:
     tokens = encode_documents(tokenizer, documents)
     held_out = {path: read_documents(path) for path in config.held_out_text}
     facts = train(job, config, model, tokens, encode_documents(tokenizer, [d for ds in held_out.values() for d in ds]))
-    metrics = [bits_per_byte(model, tokenizer, documents, kept, Path(path).name) for path, kept in held_out.items()]
+    known = baselines_of(tokenizer, documents) if held_out else {}
+    metrics = [bits_per_byte(model, tokenizer, known, kept, Path(path).name) for path, kept in held_out.items()]
     card = card_of(job, config, metrics=metrics, parameters=model.num_parameters(), tokens=len(tokens), **facts)
     path = Path(job.output) / "checkpoint"
     digest = save_checkpoint(model, tokenizer, path, card)
@@ -152,22 +153,35 @@ def stream_bits(model: PreTrainedModel, tokens: torch.Tensor) -> float:
     return nats / math.log(2)
 
 
-def bits_per_byte(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train_text: list[str], kept: list[str], name: str
-) -> dict[str, Any]:
-    """The metric of one held-out text beside Kneser-Ney 5-grams of bytes and of this tokenizer's tokens.
-
-    All three predict the same events, every document and its end; an end counts as one byte.
-    """
-    known, new = (np.frombuffer("\0".join(["", *docs, ""]).encode(), np.uint8) for docs in (train_text, kept))
-    tokens = encode_documents(tokenizer, kept)
-    size = len(new) - 1
-    baselines = {"byte_5gram": ngram.total_bits(known, new[1:], order=5, alphabet=256) / size}
+def baselines_of(tokenizer: PreTrainedTokenizerBase, documents: list[str]) -> dict[str, KneserNey]:
+    """5-grams of the training text's bytes and, for vocabularies that fit, of this tokenizer's tokens."""
+    known = {"byte_5gram": KneserNey(bytes_of(documents), order=5, alphabet=256)}
     if len(tokenizer) <= 4096:
-        seen = encode_documents(tokenizer, train_text).numpy()
-        bits = ngram.total_bits(seen, tokens.numpy()[1:], order=5, alphabet=len(tokenizer))
-        baselines["token_5gram"] = bits / size
-    value = stream_bits(model, tokens) / size
+        tokens = encode_documents(tokenizer, documents).numpy()
+        known["token_5gram"] = KneserNey(tokens, order=5, alphabet=len(tokenizer))
+    return known
+
+
+def bytes_of(documents: list[str]) -> np.ndarray:
+    """The bytes of the documents, each after and before a zero byte that stands for an end token."""
+    return np.frombuffer("\0".join(["", *documents, ""]).encode(), np.uint8)
+
+
+def bits_per_byte(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    known: dict[str, KneserNey],
+    kept: list[str],
+    name: str,
+) -> dict[str, Any]:
+    """The metric of one held-out text beside the baselines that know the training text.
+
+    All predict the same events, every document and its end; an end counts as one byte.
+    """
+    symbols = {"byte_5gram": bytes_of(kept), "token_5gram": encode_documents(tokenizer, kept).numpy()}
+    size = len(symbols["byte_5gram"]) - 1
+    baselines = {key: ngrams.total_bits(symbols[key][1:]) / size for key, ngrams in known.items()}
+    value = stream_bits(model, encode_documents(tokenizer, kept)) / size
     note = "" if value < min(baselines.values()) else "below its baseline: a 5-gram predicts this text better"
     facts = {"n": size, "unit": "bits/byte", "baselines": baselines, "note": note}
     return {"key": f"bits_per_byte:{name}", "value": value, **facts}

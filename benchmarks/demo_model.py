@@ -174,13 +174,14 @@ def publish(
 ) -> dict[str, Any]:
     """Measure the final weights, sample from them, and write the checkpoint with the whole story on its card."""
     from alignment.model import load_policy, save_checkpoint
-    from alignment.pretrain import bits_per_byte, read_documents
+    from alignment.pretrain import baselines_of, bits_per_byte, read_documents
     from alignment.text import load_tokenizer
 
     model, tokenizer = load_policy(tuned), load_tokenizer(tuned)
-    prose, arguments = read_documents(work / "prose-train.txt"), read_documents(work / "arguments-train.txt")
+    seen = [document for name in ("prose-train.txt", "arguments-train.txt") for document in read_documents(work / name)]
+    known = baselines_of(tokenizer, seen)
     figures = [
-        bits_per_byte(model, tokenizer, prose + arguments, read_documents(work / name), name)
+        bits_per_byte(model, tokenizer, known, read_documents(work / name), name)
         for name in ("prose-held-out.txt", "arguments-test-debates.txt")
     ]
     first = json.loads((Path(pretrained["checkpoint"]["path"]) / "card.json").read_text())

@@ -1,7 +1,11 @@
 import numpy as np
 import pytest
 
-from alignment.ngram import total_bits
+from alignment.ngram import KneserNey
+
+
+def total_bits(train, test, *, order, alphabet):
+    return KneserNey(train, order=order, alphabet=alphabet).total_bits(test)
 
 
 def draw(length, seed):
