@@ -1,10 +1,11 @@
 import random
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from labelapp.labeling.queue import (
@@ -20,6 +21,7 @@ from labelapp.labeling.refusals import UnusableComparison
 from labelapp.models import Comparison, Judgment, Slot
 from tests.factories import make_comparison, make_completion, make_project, make_prompt
 from tests.labeling.conftest import claim_and_answer
+from tests.servers import wait_until
 
 RANDOM = Comparison.Origin.RANDOM
 
@@ -180,6 +182,31 @@ def test_a_lease_that_ran_out_and_that_nobody_took_is_still_its_holders(project,
     again = claim_slot(project=project, labeler=labeler)
     assert again.claim_token == old.claim_token
     assert again.lease_until > timezone.now()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_second_tab_that_reaches_the_same_comparison_at_once_gets_the_first_tabs_slot(project, labeler):
+    make_comparison(project, overlap=2)
+    with ThreadPoolExecutor(1) as second_tab:
+        with transaction.atomic():
+            first = claim_slot(project=project, labeler=labeler)  # seen by nobody else before the commit
+            claimed = second_tab.submit(claim_in_a_thread, project, labeler)
+            wait_until(somebody_waits, what="the second claim at the unique index")
+        assert claimed.result().pk == first.pk
+    assert Slot.objects.filter(state="leased").count() == 1
+
+
+def claim_in_a_thread(project, labeler):
+    try:
+        return claim_slot(project=project, labeler=labeler)
+    finally:
+        connection.close()
+
+
+def somebody_waits():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'")
+        return cursor.fetchone()[0]
 
 
 def test_lower_priorities_come_first(project, labeler):

@@ -10,6 +10,7 @@ import pytest
 from django.test import Client
 
 from labelapp.models import Judgment, Slot
+from tests import servers
 from tests.factories import add_member, make_comparison, make_project, make_user
 from tests.labeling.conftest import claim_and_answer
 
@@ -18,9 +19,12 @@ PAGE = "/p/convincing/label/"
 PEOPLE = 32
 
 
-@pytest.fixture
-def addresses(web_server):
-    return [web_server(), web_server()]
+@pytest.fixture(scope="module")
+def addresses(django_db_setup, tmp_path_factory):
+    """Two web processes, kept for all races here: starting them takes longer than the races."""
+    logs = tmp_path_factory.mktemp("races")
+    with servers.web(logs / "one.log") as one, servers.web(logs / "two.log") as two:
+        yield [one, two]
 
 
 @pytest.fixture
