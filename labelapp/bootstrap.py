@@ -26,16 +26,20 @@ SUPPORTED = ((3, 11), (3, 13))
 PROGRESS = re.compile(r"\s*(Downloading|Using cached|Processing) .*(\(\d{2,}(\.\d+)? [MG]B|torch-)|Installing ")
 ROOM = 2 * 10**9  # bytes: the CPU build of torch and the rest
 
-# What pip says -> what a person should read.
+# What pip says -> what a person should read. Without retries pip keeps a connection's failure to itself, and then
+# has collected nothing at all.
+UNREACHABLE = (
+    "NewConnectionError|Failed to establish a new connection|Name or service not known|name resolution|SSLError"
+    "|Network is unreachable|Connection refused|ConnectTimeout|Read timed out|ProxyError"
+)
 REASONS = (
     ("No space left on device", "no space is left on the disk: about 2 GB are needed in {base} and in {temp}."),
+    ("Permission denied", "this user may not write {venv}."),
     (
-        "NewConnectionError|Failed to establish a new connection|Name or service not known|name resolution"
-        "|Network is unreachable|Connection refused|ConnectTimeout|Read timed out|ProxyError|SSLError",
+        UNREACHABLE + r"|\A(?!(.|\n)*Collecting )",
         "the package index cannot be reached. The first start needs the network; pip's own settings, such as "
         "PIP_INDEX_URL or a proxy, are honoured.",
     ),
-    ("Permission denied", "this user may not write {venv}."),
 )
 
 

@@ -28,8 +28,20 @@ def pytest_configure(config):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """Browser tests come last: Playwright leaves a running loop in this thread, and asyncio.run() fails after it."""
-    items.sort(key=lambda item: "page" in getattr(item, "fixturenames", ()))
+    """Sort the tests: formulae, then the rest, then those that start processes, then those with a browser.
+
+    The browser must be last: Playwright leaves a running loop in this thread, and asyncio.run() fails after it.
+    """
+    items.sort(key=_rank)
+
+
+def _rank(item) -> int:
+    fixtures = set(getattr(item, "fixturenames", ()))
+    if "browser" in fixtures:
+        return 3
+    if fixtures & {"web_server", "celery_worker", "engine_process"}:
+        return 2
+    return int("tests/alignment" not in str(item.path))
 
 
 def find_chromium() -> str | None:
