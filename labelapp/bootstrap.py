@@ -36,7 +36,7 @@ REASONS = (
     ("No space left on device", "no space is left on the disk: about 2 GB are needed in {base} and in {temp}."),
     ("Permission denied", "this user may not write {venv}."),
     (
-        UNREACHABLE + r"|\A(?!(.|\n)*Collecting )",
+        UNREACHABLE + r"|\A(?![\s\S]*Collecting )",
         "the package index cannot be reached. The first start needs the network; pip's own settings, such as "
         "PIP_INDEX_URL or a proxy, are honoured.",
     ),

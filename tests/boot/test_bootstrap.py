@@ -63,9 +63,10 @@ def test_a_disk_that_is_too_small_is_named_before_the_download(checkout):
     if subprocess.run(["unshare", "-rm", "true"], stderr=subprocess.DEVNULL).returncode:
         pytest.skip("this system allows no mount namespace")
     python = getattr(sys, "_base_executable", sys.executable)
-    script = f"mkdir small && mount -t tmpfs -o size=20m none small && cp -r {' '.join(NEEDED[:3])} labelapp small/ && "
+    script = f"""mkdir small && mount -t tmpfs -o size=20m none small && cp -r {" ".join(NEEDED[:3])} labelapp small/
+        cd small && exec {python} manage.py up"""
     done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", script + f"cd small && exec {python} manage.py up"],
+        ["unshare", "-rm", "sh", "-c", script],
         cwd=checkout,
         env={"PATH": os.environ["PATH"]},
         capture_output=True,
