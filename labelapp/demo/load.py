@@ -13,8 +13,6 @@ from alignment.manifest import file_sha256, verify
 from labelapp.datasets.actions import freeze_snapshot, import_records
 from labelapp.datasets.formats import default_group
 from labelapp.models import (
-    Deployment,
-    DeploymentEvent,
     GuidelineVersion,
     Membership,
     Project,
@@ -24,6 +22,7 @@ from labelapp.models import (
     Version,
     message_hash,
 )
+from labelapp.rounds.promote import found_alias
 
 HERE = Path(__file__).parent
 BASE_MODEL = HERE / "base_model"
@@ -168,24 +167,13 @@ def _base_model(project: Project, admin: User) -> None:
         name=f"policy-base-{digest[:8]}",
         defaults={
             "kind": Version.Kind.POLICY,
-            "state": Version.State.PROMOTED,
             "path": str(BASE_MODEL),
             "digest": digest,
             "card": _card(),
         },
     )
-    alias, made = Deployment.objects.get_or_create(
-        project=project, alias="policy", defaults={"version": version, "epoch": 1}
-    )
-    if made:
-        DeploymentEvent.objects.create(
-            deployment=alias,
-            epoch=1,
-            action=DeploymentEvent.Action.PROMOTE,
-            version=version,
-            by=admin,
-            reason="The demo's base model, which nothing was compared with.",
-        )
+    reason = "The demo's base model, which nothing was compared with."
+    found_alias(project=project, version=version, by=admin, reason=reason)
 
 
 def _card() -> dict:

@@ -112,6 +112,21 @@ def rollback(*, deployment: Deployment, by: User | None, reason: str = "", seen_
     return _switch(Switch(deployment, version, ROLLBACK, by, reason.strip(), seen_epoch), began)
 
 
+def found_alias(*, project: Project, version: Version, by: User, reason: str) -> DeploymentEvent | None:
+    """Point a new project's alias at its first version without waiting for an engine: none may run yet, and no earlier
+    version answers meanwhile. None, changing nothing, where the alias has a history.
+
+    Raises NotAPolicy, ReasonRequired or ArtifactChanged.
+    """
+    began, deployment = time.monotonic(), deployment_of(project)
+    if deployment.epoch or deployment.pending_id:
+        return None
+    refuse_unfit(deployment, version)
+    require_reason(version, by, reason)
+    switch = Switch(deployment, version, PROMOTE, by, reason, 0)
+    return _move(switch, _settled(switch), seconds=time.monotonic() - began)
+
+
 def rollback_target(deployment: Deployment, epoch: int | None = None) -> Version | None:
     """The version that answered before the given epoch, the current one by default."""
     epoch = deployment.epoch if epoch is None else epoch

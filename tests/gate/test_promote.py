@@ -10,6 +10,7 @@ from labelapp.rounds.promote import (
     cancel_pending,
     deployment_of,
     fail_pending,
+    found_alias,
     promote,
     rollback,
 )
@@ -131,6 +132,18 @@ def test_a_rollback_goes_to_the_version_before_and_a_second_one_undoes_it(deploy
     again = rollback(deployment=now(deployment), by=admin, seen_epoch=3)
     assert (again.deployment.version, again.event.epoch) == (second, 4)
     assert Version.objects.get(pk=second.pk).state == "promoted"
+
+
+def test_a_new_projects_first_version_answers_without_waiting_for_an_engine(project, admin, tmp_path):
+    first, other = (make_policy(project, tmp_path, loaded=False) for _ in range(2))
+    with pytest.raises(switches.ReasonRequired):
+        found_alias(project=project, version=first, by=admin, reason="")
+
+    event = found_alias(project=project, version=first, by=admin, reason="where we begin")
+
+    assert (event.epoch, event.version, event.by, event.reason) == (1, first, admin, "where we begin")
+    assert found_alias(project=project, version=other, by=admin, reason="again") is None
+    assert deployment_of(project).version == first
 
 
 def test_without_an_earlier_version_nothing_is_rolled_back(deployment, project, admin, tmp_path):
