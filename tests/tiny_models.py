@@ -18,8 +18,10 @@ def tiny_tokenizer(vocabulary: int = 300):
     return train_tokenizer(TEXT, vocabulary)
 
 
-def make_tiny_policy(directory: str | Path, seed: int = 0, *, width: int = 32, depth: int = 2) -> str:
-    """Write a random policy (about 30,000 weights, vocabulary 300, context 256) and return its digest."""
+def make_tiny_policy(
+    directory: str | Path, seed: int = 0, *, width: int = 32, depth: int = 2, context: int = 256
+) -> str:
+    """Write a random policy (about 30,000 weights, vocabulary 300) and return its digest."""
     import torch
 
     from alignment.model import new_policy, save_checkpoint
@@ -27,7 +29,7 @@ def make_tiny_policy(directory: str | Path, seed: int = 0, *, width: int = 32, d
     tokenizer = tiny_tokenizer()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = new_policy(tokenizer, width=width, depth=depth, heads=4, context=256)
+        model = new_policy(tokenizer, width=width, depth=depth, heads=4, context=context)
     return save_checkpoint(model, tokenizer, directory, {"stage": "tiny", "seed": seed})
 
 

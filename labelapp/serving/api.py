@@ -17,7 +17,7 @@ from labelapp.accounts import keys
 from labelapp.models import ApiKey, Version
 from labelapp.serving import gateway, lookup, protocol, strict_json
 from labelapp.serving.answers import Chat, Completion, Shape, event_line, stream_lines
-from labelapp.serving.errors import ApiError
+from labelapp.serving.errors import ApiError, model_not_ready
 from labelapp.serving.limits import Buckets, RateExceeded
 
 log = structlog.get_logger(__name__)
@@ -140,19 +140,19 @@ async def answer(request: HttpRequest, key: ApiKey, ask: protocol.Ask, shape_of:
 
 
 async def start(key: ApiKey, ask: protocol.Ask) -> tuple[Version, gateway.Answer]:
-    """The version that answers, and its accepted generation.
+    """The version that answers, and its accepted generation. Raises ApiError.
 
     Between our reading of the alias and the engine's reading of our request a version may have been unloaded; then
-    the alias has moved, and is read once more.
+    the alias has moved, and is read once more. What is still not there is being loaded.
     """
-    version = await lookup.resolve(key.project, ask.model)
-    try:
-        return version, await gateway.generate(ask.for_engine(version.digest))
-    except ApiError as error:
-        if error.code != "version_not_loaded":
-            raise
-    version = await lookup.resolve(key.project, ask.model)
-    return version, await gateway.generate(ask.for_engine(version.digest))
+    for _ in range(2):
+        version = await lookup.resolve(key.project, ask.model)
+        try:
+            return version, await gateway.generate(ask.for_engine(version.digest))
+        except ApiError as error:
+            if error.code != "version_not_loaded":
+                raise
+    raise model_not_ready(f"the engine is loading {version.name}, or could not")
 
 
 async def collect(shape: Shape, found: gateway.Answer) -> dict[str, Any]:

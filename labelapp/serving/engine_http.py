@@ -29,11 +29,16 @@ class EngineHttp:
     async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
         route = (scope["method"], scope["path"])
         if route == ("GET", "/healthz"):
-            await reply(send, 200, {"alive": True, "versions": self.shelf.digests(), "rows": self.batcher.load()})
+            await reply(send, 200, self.state())
         elif route == ("POST", "/generate"):
             await self.generate(receive, send)
         else:
             await reply(send, 404, ApiError(404, "unknown_url", f"There is no {route[0]} {route[1]} here.").body)
+
+    def state(self) -> dict[str, Any]:
+        """What is in memory, rows running or waiting, and steps made since the start."""
+        rows, steps = self.batcher.load(), self.batcher.steps
+        return {"alive": True, "versions": self.shelf.digests(), "rows": rows, "steps": steps}
 
     async def generate(self, receive: Callable, send: Callable) -> None:
         events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()

@@ -1,5 +1,6 @@
 """One web process and one engine with tiny versions, shared by the tests that call the API from outside."""
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from tests import servers
 from tests.factories import make_project, make_user, make_version
 from tests.tiny_models import make_tiny_policy
 
+CONTEXT = 4096
+
 
 @dataclass
 class Served:
@@ -29,21 +32,27 @@ class Served:
     token: str
     url: str = ""
     place: Path = Path()
-    processes: dict = field(default_factory=dict)
+    engine: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     @property
     def deployment(self) -> Deployment:
         return Deployment.objects.get(project=self.project)
+
+    def start_engine(self):
+        """Run the engine until it holds what is promoted. Close `engine` to kill it."""
+        self.engine.enter_context(servers.engine(self.place / "engine.log"))
+        promoted = Deployment.objects.filter(project=self.project, version__isnull=False).first()
+        servers.wait_until(lambda: promoted is None or is_loaded(promoted.version), what="the promoted version")
 
     def client(self, token: str | None = None, **options) -> openai.OpenAI:
         options = {"max_retries": 0, "timeout": 60, **options}
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key=token or self.token, **options)
 
 
-def tiny_version(project: Project, place: Path, seed: int, **size: int) -> Version:
-    """A random policy on the disk and its row."""
+def tiny_version(project: Project, place: Path, seed: int) -> Version:
+    """A random policy on the disk and its row; its context is long enough for answers that take their time."""
     path = place / f"{project.slug}-{seed}"
-    digest = make_tiny_policy(path, seed, **size)
+    digest = make_tiny_policy(path, seed, context=CONTEXT)
     return make_version(project, name=f"policy-r{seed}-{digest[:8]}", path=str(path), digest=digest)
 
 
@@ -71,8 +80,9 @@ def served(db, tmp_path_factory) -> Iterator[Served]:
     key, token = create_key(project=project, name="tests", created_by=admin)
     first, second = (tiny_version(project, place, seed) for seed in (1, 2))
     served = Served(project, admin, first, second, key, token, place=place)
-    with servers.web(place / "web.log", API_REQUESTS_PER_MINUTE="100000") as url, servers.engine(place / "engine.log"):
+    with served.engine, servers.web(place / "web.log", API_REQUESTS_PER_MINUTE="100000") as url:
         served.url = url
+        served.start_engine()
         promote_now(served, first)
         servers.wait_until(lambda: is_loaded(second), what="the candidate's preloading")
         yield served

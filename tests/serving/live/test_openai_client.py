@@ -131,10 +131,10 @@ def test_a_revoked_key_opens_nothing_from_the_next_request_on(served):
 
 def test_a_prompt_beyond_the_context_is_refused_with_both_numbers(client):
     with pytest.raises(openai.BadRequestError) as refused:
-        say(client, messages=[{"role": "user", "content": "books " * 300}], max_tokens=10)
+        say(client, messages=[{"role": "user", "content": "books " * 4000}], max_tokens=10)
 
     assert refused.value.code == "context_length_exceeded"
-    assert "256" in refused.value.message and "10 in the completion" in refused.value.message
+    assert "4096" in refused.value.message and "10 in the completion" in refused.value.message
 
 
 def test_parts_and_all_roles_are_understood(client):
