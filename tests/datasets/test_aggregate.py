@@ -33,7 +33,8 @@ def test_the_most_frequent_answer_decides(letters, winner):
 
 def test_the_margin_is_the_mean_strength_of_the_winners_votes():
     strengths = [3, 1, None, -3]
-    said = [Vote(str(n), [[0], [1]] if strength == -3 else [[1], [0]], strength) for n, strength in enumerate(strengths)]
+    for_second, for_first = [[1], [0]], [[0], [1]]
+    said = [Vote(str(n), for_first if s == -3 else for_second, s) for n, s in enumerate(strengths)]
     pair = decide(said, 0, 1)
     assert (pair.chosen, pair.votes_chosen, pair.votes_rejected) == (1, 3, 1)
     assert pair.margin == pytest.approx(2 / 3, abs=1e-6)

@@ -1,0 +1,68 @@
+"""The rows behind the figures: comparisons by state and judgments, newest first, a page at a time."""
+
+from django.db.models import Prefetch, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.views.decorators.http import require_GET
+
+from labelapp.accounts.permissions import project_page
+from labelapp.datasets.figures import comparisons_in
+from labelapp.models import Comparison, Judgment, Project, Slot
+
+PAGE = 50
+STATES = ("", *Slot.State.values)
+
+
+@require_GET
+@project_page("research")
+def comparisons(request: HttpRequest, project: Project) -> HttpResponse:
+    """All comparisons, or those with an open or leased place, or those that are done."""
+    state = request.GET.get("state", "")
+    state = state if state in STATES else ""
+    rows = comparisons_in(project, state) if state else Comparison.objects.filter(project=project)
+    rows = rows.select_related("prompt").prefetch_related(
+        Prefetch("judgments", Judgment.objects.standing().only("pk", "comparison"), "standing"),
+        Prefetch("slots", Slot.objects.order_by("number")),
+    )
+    context = _page(request, rows) | {"section": "data", "state": state, "states": STATES}
+    return TemplateResponse(request, "datasets/comparisons.html", context)
+
+
+@require_GET
+@project_page("research")
+def comparison(request: HttpRequest, project: Project, number: int) -> HttpResponse:
+    """One comparison with its completions, their authors, and every judgment."""
+    found = get_object_or_404(Comparison.objects.select_related("prompt"), project=project, pk=number)
+    places = found.comparisoncompletion_set.select_related("completion__version").order_by("position")
+    context = {
+        "section": "data",
+        "comparison": found,
+        "completions": [place.completion for place in places],
+        "judgments": _judgments(project).filter(comparison=found).order_by("pk")[:200],
+        "slots": found.slots.order_by("number"),
+    }
+    return TemplateResponse(request, "datasets/comparison.html", context)
+
+
+@require_GET
+@project_page("research")
+def judgments(request: HttpRequest, project: Project) -> HttpResponse:
+    """What was answered, by whom as exports name them."""
+    context = _page(request, _judgments(project).standing()) | {"section": "data"}
+    return TemplateResponse(request, "datasets/judgments.html", context)
+
+
+def _judgments(project: Project) -> QuerySet[Judgment]:
+    return Judgment.objects.filter(comparison__project=project).select_related(
+        "comparison__prompt", "replaced_by", "guideline", "protocol"
+    )
+
+
+def _page(request: HttpRequest, rows: QuerySet) -> dict:
+    """The rows before the one named in the address, and where the next page starts."""
+    before = request.GET.get("before", "")
+    if before.isdecimal() and len(before) < 18:
+        rows = rows.filter(pk__lt=int(before))
+    found = list(rows.order_by("-pk")[: PAGE + 1])
+    return {"rows": found[:PAGE], "next": found[PAGE - 1].pk if len(found) > PAGE else None}
