@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +34,7 @@ class EncodedPair(NamedTuple):
     rejected: list[int]
     margin: float
     tie: bool
+    weight: float = 1.0  # in the reward loss: 1 over the pairs that the same comparison yields
 
     @property
     def tokens(self) -> int:
@@ -120,8 +122,12 @@ def _tie(row: dict, first: str, second: str) -> Pair:
 def encode_pairs(
     tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], max_length: int
 ) -> tuple[list[EncodedPair], list[Pair]]:
-    """The pairs that fit and those that do not: a pair is never cut on one side only. Raises JobError."""
-    encoded, dropped = [], []
+    """The pairs that fit and those that do not: a pair is never cut on one side only. Raises JobError.
+
+    Six pairs of one ranking of four completions are one person's one judgment, so they weigh as one together; else a
+    reward model overfits them (Ouyang et al. 2022, arXiv:2203.02155, section 3.5).
+    """
+    encoded, dropped, counts = [], [], Counter(pair.comparison for pair in pairs)
     for pair in pairs:
         fitting = truncate_pair(
             encode_prompt(tokenizer, pair.prompt),
@@ -132,7 +138,8 @@ def encode_pairs(
         if fitting is None:
             dropped.append(pair)
         else:
-            encoded.append(EncodedPair(*fitting, margin=pair.margin, tie=pair.tie))
+            weight = 1.0 if pair.comparison is None else 1 / counts[pair.comparison]
+            encoded.append(EncodedPair(*fitting, margin=pair.margin, tie=pair.tie, weight=weight))
     return encoded, dropped
 
 

@@ -178,7 +178,7 @@ def objective_parts(scores: Tensor, pairs: Sequence[EncodedPair], config: Reward
         chosen, rejected, margins=margins, margin=config.margin, label_smoothing=config.label_smoothing
     )
     losses = torch.where(ties, half_win_tie(chosen, rejected), decided)
-    weights = torch.where(ties, config.tie_weight, 1.0).to(scores.dtype)
+    weights = torch.tensor([p.weight * (config.tie_weight if p.tie else 1.0) for p in pairs], device=scores.device)
     counterfactuals = scores[len(pairs) :]
     penalty = scores.new_zeros(())
     if len(counterfactuals):

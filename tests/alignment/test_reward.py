@@ -132,6 +132,16 @@ def test_a_tie_is_read_once_and_never_where_a_decisive_pair_stands(tmp_path):
     assert found == {("c", "d"), ("g", "h")}
 
 
+def test_the_pairs_of_one_ranking_weigh_as_one_judgment(tmp_path, tokenizer):
+    ranking = [("a", "b"), ("a", "c"), ("b", "c")]
+    rows = [pair("Why?", better, worse, comparison=1) for better, worse in ranking]
+    pairs = encoded(tokenizer, tmp_path, [*rows, pair("Why?", "d", "e", comparison=2), pair("Why?", "f", "g")])
+    assert [p.weight for p in pairs] == pytest.approx([1 / 3] * 3 + [1, 1])
+    scores = torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [2.0, 0.0], [2.0, 0.0]])
+    loss = objective_parts(scores, pairs, build(RewardConfig, {"margin": "none"})).preference
+    assert loss.item() == pytest.approx((math.log(2) + 2 * math.log1p(math.exp(-2))) / 3)
+
+
 def test_the_counterfactual_penalty_makes_fewer_verdicts_hang_on_gender(tmp_path, parent, tokenizer):
     snapshot = write_snapshot(tmp_path / "s", gendered_pairs(64, seed=0), planted_pairs(32, seed=7))
     gaps, accuracies = [], []
