@@ -150,7 +150,6 @@ def sft_job(work: Path, given: argparse.Namespace, parent: dict[str, str]) -> Jo
             "rows": str(work / "dialogues-train.jsonl"),
             "held_out_rows": str(work / "dialogues-test.jsonl"),
             "max_length": 512,
-            "precision": "auto",
             "optimization": {"learning_rate": 3e-4, "batch_size": 16, "epochs": 3, "weight_decay": 0.1},
         },
         output=str(work / "sft"),
