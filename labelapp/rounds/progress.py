@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from django.db.models import Max
+
 from labelapp.models import MetricRow, Stage
 from labelapp.rounds.trainer import read_json
 
@@ -39,3 +41,9 @@ def store(stage: Stage, by_step: dict[int, dict[str, Any]], *, first_batch: bool
     steps = last.get("steps")
     stage.step, stage.steps = max(by_step), steps if isinstance(steps, int) else stage.steps
     stage.save(update_fields=["step", "steps"])
+
+
+def store_missing(stage: Stage, by_step: dict[int, dict[str, Any]]) -> None:
+    """Write the rows behind the last one that is stored; call it in a fenced transaction."""
+    known = stage.metric_rows.aggregate(last=Max("step"))["last"] or -1
+    store(stage, {step: values for step, values in by_step.items() if step > known}, first_batch=False)

@@ -71,7 +71,7 @@ def plan_stages(recipe: str, *, mitigation: bool = False, changes: dict[str, Any
     stages = deepcopy(PRESETS[recipe]["stages"])
     for path, value in (changes or {}).items():
         change(stages, path, value)
-    stages = with_baseline_arm(stages) if mitigation else stages
+    stages = with_baseline_arm(stages) if mitigation else [without_penalty(spec) for spec in stages]
     for spec in stages:
         check(spec, changes or {})
     return stages
@@ -96,13 +96,16 @@ def with_baseline_arm(stages: list[dict]) -> list[dict]:
     planned = []
     for spec in stages:
         if spec["stage"] == "reward":
-            off = {**deepcopy(spec), "name": f"{spec['name']}_baseline"}
-            planned.append({**off, "config": off["config"] | BASELINE})
+            planned.append({**without_penalty(spec), "name": f"{spec['name']}_baseline"})
             spec = {**spec, "config": MITIGATED | spec["config"]}
         if spec["stage"] == "evaluate":
             spec = {**spec, "inputs": spec["inputs"] | {"reward_baseline": "stage:reward_baseline"}}
         planned.append(spec)
     return planned
+
+
+def without_penalty(spec: dict) -> dict:
+    return {**spec, "config": spec["config"] | BASELINE} if spec["stage"] == "reward" else spec
 
 
 def check(spec: dict, changes: dict[str, Any]) -> None:

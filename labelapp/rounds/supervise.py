@@ -21,7 +21,7 @@ from labelapp.rounds import lease, results, trainer
 from labelapp.rounds.artifacts import round_directory, saved_state, stage_directory
 from labelapp.rounds.failures import StageFailed, explain
 from labelapp.rounds.heartbeat import Heartbeat, Question, never
-from labelapp.rounds.progress import parse, store
+from labelapp.rounds.progress import parse, store, store_missing
 
 LOOK_SECONDS = 0.5
 log = structlog.get_logger(__name__)
@@ -107,6 +107,7 @@ def is_finished(stage: Stage) -> bool:
 def run_stage(hold: Hold, round: Round, stage: Stage, spec: dict) -> None:
     """Run one stage to its end and store its result. Raises StageFailed, CancelRequested, Interrupted or LeaseLost."""
     path = prepare(hold.claim, round, stage, spec)
+    recover(hold.claim, stage)
     child = trainer.start(stage.stage, path, threads=stage.job["threads"])
     hold.heart.guard(child.pid)
     try:
@@ -143,6 +144,14 @@ def prepare(claim: lease.Claim, round: Round, stage: Stage, spec: dict) -> Path:
         stage.save(update_fields=["state", "output", "result", "job", "started_at", "finished_at"])
         lease.record(round, "stage_started", stage=stage.name, resumed=bool(job.resume_from))
     return directory / "job.json"
+
+
+def recover(claim: lease.Claim, stage: Stage) -> None:
+    """Bring the steps that the killed attempt had written but its supervisor had not read."""
+    if earlier := stage.job["resume_from"]:
+        lines, _ = trainer.read_new_lines(Path(earlier) / "metrics.jsonl", 0)
+        with lease.fenced(claim):
+            store_missing(stage, parse(lines))
 
 
 def resolve(round: Round, symbol: str) -> Input:

@@ -7,7 +7,7 @@ from pathlib import Path
 from django.conf import settings
 
 from alignment.manifest import write_manifest
-from labelapp.models import Project, Round, Snapshot, User, Version
+from labelapp.models import Project, Round, Snapshot, Version
 from labelapp.rounds.actions import queue_round
 from tests.factories import make_version
 
@@ -70,19 +70,18 @@ def make_parent(project: Project) -> Version:
     return make_version(project, path=path, digest=digest, state="promoted")
 
 
-def queue_reward_round(project: Project, *, steps: int = 6, by: User | None = None, data: str = "good", **config) -> Round:
+def queue_reward_round(project: Project, *, steps: int = 6, data: str = "good") -> Round:
     """A round of one reward stage: the quickest thing that trains."""
     spec = {
         "name": "reward",
         "stage": "reward",
-        "config": {"optimization": {**TINY, "max_steps": steps, "epochs": 1000}, **config},
+        "config": {"optimization": {**TINY, "max_steps": steps, "epochs": 1000}},
         "inputs": {"snapshot": "snapshot", "parent": "parent"},
     }
     return queue_round(
         project=project,
         kind=Round.Kind.TRAINING,
         recipe={"name": "test", "title": "Reward model only", "stages": [spec]},
-        snapshot=make_snapshot(project, data) if not project.snapshots.exists() else project.snapshots.first(),
-        parent=make_parent(project) if not project.versions.exists() else project.versions.last(),
-        by=by,
+        snapshot=make_snapshot(project, data),
+        parent=make_parent(project),
     )

@@ -8,6 +8,7 @@ import threading
 
 import psutil
 import pytest
+from django.db import connection
 from django.db.models.functions import Now
 
 from alignment.manifest import read_manifest
@@ -18,19 +19,42 @@ from labelapp.rounds.actions import SUPERVISE, request_cancel
 from labelapp.rounds.supervise import supervise_round
 from tests.factories import make_project
 from tests.rounds.material import queue_reward_round
-from tests.rounds.processes import kill, start_worker, wait_for, wait_until, worker
+from tests.rounds.processes import PATIENCE, kill_group, step_of, wait_for
+from tests.servers import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.services]
+ENDLESS = 100_000
 
 
-def digest_of(round: Round) -> str:
-    return round.stages.get().result["checkpoint"]["sha256"]
+@pytest.fixture(autouse=True)
+def one_thread(settings, monkeypatch):
+    settings.TRAINING_THREADS = 1
+    monkeypatch.setenv("TRAINING_THREADS", "1")
 
 
 def weights_of(round: Round) -> str:
     """SHA-256 of the trained weights; the card beside them also holds seconds, which no two runs share."""
     checkpoint = round.stages.get().result["checkpoint"]["path"]
     return read_manifest(checkpoint)["files"]["model.safetensors"]["sha256"]
+
+
+def trainers(of: Round | None = None) -> list[psutil.Process]:
+    """The living trainers of this process, or of a round wherever they run."""
+    job = str(of.stages.get().output) if of else "job.json"
+    found = [p for p in psutil.process_iter(["cmdline", "ppid"]) if job in " ".join(p.info["cmdline"] or [])]
+    return [process for process in found if of or process.info["ppid"] == os.getpid()]
+
+
+def supervise_in_thread(round: Round) -> threading.Thread:
+    def run():
+        try:
+            supervise_round(round.pk)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
 
 
 def test_a_round_runs_to_its_end_and_registers_its_version():
@@ -42,65 +66,62 @@ def test_a_round_runs_to_its_end_and_registers_its_version():
     stage, version = round.stages.get(), round.versions.get()
     assert (round.state, stage.state, stage.step, stage.steps) == ("done", "done", 4, 4)
     assert [row.step for row in stage.metric_rows.all()] == [1, 2, 3, 4]
-    assert version.name == f"reward-r1-{digest_of(round)[:8]}"
+    assert version.name == f"reward-r1-{version.digest[:8]}"
     assert version.parent == round.parent and version.card["stage"] == "reward"
     assert [event.kind for event in round.events.all()] == [
         "launched", "claimed", "stage_started", "stage_done", "done"
     ]  # fmt: skip
 
 
-def test_a_worker_killed_in_mid_stage_is_resumed_to_the_same_bits():
-    undisturbed = queue_reward_round(make_project(), steps=60)
-    with worker():
-        wait_for(undisturbed, "done", "failed")
+def test_a_worker_killed_in_mid_stage_is_resumed_to_the_same_bits_and_ten_messages_are_one_attempt(celery_worker):
     disturbed = queue_reward_round(make_project(), steps=60)
-
-    first = start_worker()
-    wait_until(lambda: disturbed.stages.get().step >= 4)
-    kill(first)
-    seen = disturbed.stages.get().step
-    assert seen < 60
+    first = celery_worker("training")
+    wait_until(lambda: step_of(disturbed) >= 4, seconds=PATIENCE)
+    kill_group(first)
+    assert step_of(disturbed) < 60
+    wait_until(lambda: not trainers(of=disturbed), what="the trainer's death with its worker")
     Round.objects.filter(pk=disturbed.pk).update(lease_until=Now())  # its thirty seconds are over
     lease.reconcile()
-    with worker():
-        wait_for(disturbed, "done", "failed")
 
-    assert disturbed.attempt == 2
+    undisturbed = queue_reward_round(make_project(), steps=60)
+    for _ in range(9):
+        app.send_task(SUPERVISE, args=[undisturbed.pk])
+    celery_worker("training")
+    wait_for(disturbed)
+    wait_for(undisturbed)
+
+    assert (undisturbed.state, undisturbed.attempt, undisturbed.token) == ("done", 1, 1)
+    assert (disturbed.state, disturbed.attempt) == ("done", 2)
     assert disturbed.stages.get().job["resume_from"]
     assert weights_of(disturbed) == weights_of(undisturbed)
     assert [row.step for row in disturbed.stages.get().metric_rows.all()] == list(range(1, 61))
 
 
 def test_a_cancelled_round_stops_its_trainer_and_ends_cancelled():
-    round = queue_reward_round(make_project(), steps=100_000)
-    with worker():
-        wait_until(lambda: round.stages.get().step >= 1)
-        request_cancel(round=round)
-        wait_for(round, "cancelled", "done", "failed")
-    assert round.state == "cancelled"
-    assert round.stages.get().state == "cancelled"
+    round = queue_reward_round(make_project(), steps=ENDLESS)
+    supervisor = supervise_in_thread(round)
+    wait_until(lambda: step_of(round) >= 1, seconds=PATIENCE)
+
+    request_cancel(round=round)
+    supervisor.join(PATIENCE)
+
+    round.refresh_from_db()
+    assert (round.state, round.stages.get().state) == ("cancelled", "cancelled")
     assert not round.versions.exists()
+    assert not trainers()
 
 
-def test_a_worker_told_to_end_saves_and_gives_the_round_back_without_using_an_attempt():
-    round = queue_reward_round(make_project(), steps=100_000)
-    process = start_worker()
-    wait_until(lambda: round.stages.get().step >= 1)
+def test_a_worker_told_to_end_saves_and_gives_the_round_back_without_using_an_attempt(celery_worker):
+    round = queue_reward_round(make_project(), steps=ENDLESS)
+    process = celery_worker("training")
+    wait_until(lambda: step_of(round) >= 1, seconds=PATIENCE)
 
-    kill(process, signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
+    process.wait(PATIENCE)
 
     round.refresh_from_db()
     assert (round.state, round.attempt) == ("queued", 0)
     assert round.events.filter(kind="released").exists()
-
-
-def test_ten_messages_for_one_round_are_one_attempt():
-    round = queue_reward_round(make_project(), steps=2)
-    with worker():
-        for _ in range(9):
-            app.send_task(SUPERVISE, args=[round.pk])
-        wait_for(round, "done", "failed")
-    assert (round.state, round.attempt, round.token) == ("done", 1, 1)
 
 
 def test_rows_that_cannot_be_read_fail_the_round_with_a_sentence():
@@ -114,19 +135,36 @@ def test_rows_that_cannot_be_read_fail_the_round_with_a_sentence():
 
 
 def test_a_trainer_killed_for_want_of_memory_fails_the_round_once():
-    round = queue_reward_round(make_project(), steps=100_000)
-    supervisor = threading.Thread(target=supervise_round, args=[round.pk])
-    supervisor.start()
-    wait_until(lambda: round.stages.get().step >= 1)
-    (trainer,) = [p for p in psutil.Process().children() if "alignment" in p.cmdline()]
+    round = queue_reward_round(make_project(), steps=ENDLESS)
+    supervisor = supervise_in_thread(round)
+    wait_until(lambda: step_of(round) >= 1, seconds=PATIENCE)
+
+    (trainer,) = trainers()
     os.kill(trainer.pid, signal.SIGKILL)
-    supervisor.join(60)
+    supervisor.join(PATIENCE)
 
     round.refresh_from_db()
     assert (round.state, round.error_code, round.attempt) == ("failed", "out_of_memory", 1)
 
 
+def test_a_supervisor_whose_round_was_taken_over_kills_its_trainer_and_writes_nothing_more():
+    round = queue_reward_round(make_project(), steps=ENDLESS)
+    supervisor = supervise_in_thread(round)
+    wait_until(lambda: step_of(round) >= 1, seconds=PATIENCE)
+
+    Round.objects.filter(pk=round.pk).update(lease_until=Now())
+    successor = lease.claim(round.pk, owner="another")
+    supervisor.join(PATIENCE)
+
+    round.refresh_from_db()
+    assert successor.token == round.token == 2
+    assert (round.state, round.owner) == ("running", "another")
+    assert not trainers()
+
+
 def test_the_worker_never_loads_torch():
-    code = "import labelapp.celery, labelapp.tasks, sys; sys.exit('torch' in sys.modules)"
-    setup = "import django, os; os.environ['DJANGO_SETTINGS_MODULE']='labelapp.settings'; django.setup(); "
-    assert subprocess.run([sys.executable, "-c", setup + code], timeout=60).returncode == 0
+    code = (
+        "import django, os, sys; os.environ['DJANGO_SETTINGS_MODULE'] = 'labelapp.settings'; django.setup();"
+        "import labelapp.celery, labelapp.tasks; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=PATIENCE).returncode == 0

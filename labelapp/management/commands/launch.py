@@ -1,0 +1,99 @@
+"""Launch a round from the shell: the same function, the same refusals as the page."""
+
+import json
+import time
+
+from django.core.management.base import BaseCommand, CommandError
+
+from labelapp.management.asking import person_named, project_named
+from labelapp.models import Project, Round, Snapshot, Version
+from labelapp.rounds.actions import LaunchRefused, launch_round
+from labelapp.rounds.overview import is_over
+from labelapp.rounds.recipes import PRESETS, OptionRefused
+from labelapp.rounds.story import told_round
+
+LOOK_SECONDS = 1.0
+
+
+class Command(BaseCommand):
+    help = "Launch a training round: a reward model, then DPO, then their measurements."
+
+    def add_arguments(self, parser) -> None:
+        parser.add_argument("project", help="the project's short name, as in its address")
+        parser.add_argument("--recipe", default="reward-dpo", choices=list(PRESETS))
+        parser.add_argument("--snapshot", default="", help="beginning of a snapshot's digest; default: the newest")
+        parser.add_argument("--parent", default="", help="name of a policy; default: the promoted one, or the newest")
+        parser.add_argument("--mitigation", action="store_true", help="counterfactual penalty, with a baseline arm")
+        parser.add_argument("--seed", type=int, default=0)
+        parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="as preference.beta=0.2")
+        parser.add_argument("--by", metavar="USERNAME", help="the person who does this")
+        parser.add_argument("--wait", action="store_true", help="wait for the end; exit code 1 unless it is done")
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def handle(self, *, project: str, recipe: str, mitigation: bool, seed: int, wait: bool, **options) -> None:
+        found, by = project_named(project), person_named(options["by"])
+        try:
+            round = launch_round(
+                project=found,
+                recipe=recipe,
+                snapshot=find_snapshot(found, options["snapshot"]),
+                parent=find_parent(found, options["parent"]),
+                mitigation=mitigation,
+                seed=seed,
+                by=by,
+                changes=dict(read_change(words) for words in options["set"]),
+            )
+        except (LaunchRefused, OptionRefused) as refusal:
+            raise CommandError(str(refusal)) from refusal
+        if wait:
+            follow(round, say=None if options["json"] else self.stdout.write)
+        story = told_round(round)
+        self.stdout.write(json.dumps(story) if options["json"] else f"Round {round.number} is {round.state}.")
+        if wait and round.state != Round.State.DONE:
+            raise CommandError(round.error or f"The round ended {round.state}.")
+
+
+def find_snapshot(project: Project, digest: str) -> Snapshot:
+    """The newest snapshot whose digest begins like this."""
+    found = list(project.snapshots.filter(digest__startswith=digest)[:2])
+    if not found:
+        raise CommandError(f"There is no snapshot {digest!r} here." if digest else "Freeze a snapshot first.")
+    if digest and len(found) > 1:
+        raise CommandError(f"Several snapshots begin with {digest!r}: name more of the digest.")
+    return found[0]
+
+
+def find_parent(project: Project, name: str) -> Version:
+    policies = project.versions.filter(kind=Version.Kind.POLICY)
+    if name:
+        found = project.versions.filter(name=name).first()
+    else:
+        found = policies.filter(state=Version.State.PROMOTED).first() or policies.first()
+    if found is None:
+        raise CommandError(f"There is no version {name!r} here." if name else "There is no policy to start from yet.")
+    return found
+
+
+def read_change(words: str) -> tuple[str, object]:
+    """("preference.beta", 0.2) from "preference.beta=0.2"; the value is JSON, or else a word."""
+    path, equals, value = words.partition("=")
+    if not equals:
+        raise CommandError(f"{words!r} is no PATH=VALUE, such as preference.beta=0.2.")
+    try:
+        return path, json.loads(value)
+    except ValueError:
+        return path, value
+
+
+def follow(round: Round, *, say) -> None:
+    """Look until the round is over; say each new event."""
+    known = 0
+    while True:
+        round.refresh_from_db()
+        for event in round.events.filter(pk__gt=known):
+            known = event.pk
+            if say:
+                say(f"{event.created_at:%H:%M:%S} {event.kind} {event.detail.get('stage', '')}".rstrip())
+        if is_over(round):
+            return
+        time.sleep(LOOK_SECONDS)
