@@ -67,8 +67,13 @@ def _block(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, start: i
     return torch.softmax(scores + future, dim=-1) @ value[:, :, :end]
 
 
+def blockwise_mask(*args: Any, attention_mask: torch.Tensor | None = None, **more: Any) -> torch.Tensor | None:
+    """None for rows without padding, also while torch.compile traces (where sdpa_mask always makes one)."""
+    return None if attention_mask is None else sdpa_mask(*args, attention_mask=attention_mask, **more)
+
+
 AttentionInterface.register("blockwise", blockwise_attention)
-AttentionMaskInterface.register("blockwise", sdpa_mask)  # None for causal rows; padding on the left makes a mask
+AttentionMaskInterface.register("blockwise", blockwise_mask)
 
 
 def prepare(model: PreTrainedModel, precision: str) -> str:
