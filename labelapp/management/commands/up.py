@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import importlib.util
+import io
 import os
 import signal
 import socket
@@ -23,6 +24,7 @@ from labelapp.supervisor import Child, Supervisor
 MIGRATION_LOCK = 0x1ABE1A99  # any number that only we use
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 WATCH_SECONDS = 3
+WEB_FIRST_SECONDS = 10
 
 
 class Command(BaseCommand):
@@ -67,14 +69,19 @@ class Command(BaseCommand):
                 call_command("collectstatic", verbosity=0, interactive=False)
             if demo and "load_demo" in get_commands():
                 self.say("Loading the demo ...")
-                call_command("load_demo", stdout=self.stdout)
+                call_command("load_demo", stdout=io.StringIO())  # its people are named once the page answers
         connection.close()
 
     def supervise(self, host: str, port: int, workers: int, *, demo: bool, first: bool) -> None:
-        groups = process_groups(host, port, workers, first=first)
-        supervisor = Supervisor(groups, cwd=settings.BASE_DIR, say=self.say)
+        greeting = Greeting(host, port, demo=demo, say=self.say)
+        supervisor = Supervisor(
+            process_groups(host, port, workers, first=first),
+            cwd=settings.BASE_DIR,
+            say=self.say,
+            may_start=lambda child: child.name == "web" or greeting.over(),
+        )
         self.say(f"Starting {', '.join(child.name for child in supervisor.children())} ...")
-        supervisor.run([Greeting(host, port, demo=demo, say=self.say).tick, ServerWatch(self.say).tick])
+        supervisor.run([greeting.tick, ServerWatch(self.say).tick])
 
 
 def process_groups(host: str, port: int, workers: int, *, first: bool) -> list[list[Child]]:
@@ -129,6 +136,11 @@ class Greeting:
     def __init__(self, host: str, port: int, *, demo: bool, say: Callable[[str], None]) -> None:
         self.url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}/"
         self.demo, self.say, self.done = demo, say, False
+        self.until = time.monotonic() + WEB_FIRST_SECONDS
+
+    def over(self) -> bool:
+        """Whether the others need wait no longer for the page."""
+        return self.done or time.monotonic() > self.until
 
     def tick(self) -> None:
         if self.done or not answers(f"{self.url}healthz"):
