@@ -44,6 +44,8 @@ def endpoint(method: str) -> Callable:
                 log.exception("request failed", request_id=request.id, path=request.path)
                 response = refusal(ApiError(500, "internal_error", "The server failed. It has been logged."))
             response["x-request-id"] = request.id
+            if response.status_code >= 400:
+                log.info("refused", request_id=request.id, path=request.path, status=response.status_code)
             return response
 
         return answer
@@ -74,6 +76,7 @@ async def authenticate(request: HttpRequest) -> ApiKey:
 
 def refusal(error: ApiError) -> HttpResponse:
     response = JsonResponse(error.body, status=error.status)
+    response._has_been_logged = True  # Django's own line has no request id
     if error.retry_after is not None:
         response["Retry-After"] = str(error.retry_after)
     if error.status == 401:

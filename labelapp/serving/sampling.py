@@ -27,11 +27,16 @@ def draw(logits: Tensor, rows: list[Row], generators: list[torch.Generator]) -> 
     temperature = torch.tensor([row.sampling["temperature"] for row in rows], device=logits.device)
     probabilities = (logits.double() / temperature[:, None].clamp(min=1e-5)).softmax(-1)  # (B, V)
     for place, row in enumerate(rows):
-        probabilities[place] = kept(probabilities[place], row.sampling)
+        if cuts_off(row.sampling):
+            probabilities[place] = kept(probabilities[place], row.sampling)
     below = probabilities.cumsum(-1)
     uniform = torch.stack([torch.rand((), generator=generator, dtype=torch.float64) for generator in generators])
     picked = torch.searchsorted(below, uniform.to(below)[:, None] * below[:, -1:], right=True).squeeze(-1)
     return picked.clamp(max=logits.shape[-1] - 1)
+
+
+def cuts_off(sampling: dict) -> bool:
+    return sampling["top_k"] > 0 or sampling["top_p"] < 1 or sampling["min_p"] > 0
 
 
 def kept(probabilities: Tensor, sampling: dict) -> Tensor:

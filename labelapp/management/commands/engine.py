@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import socket
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,49 +21,43 @@ class Command(BaseCommand):
         parser.add_argument("--threads", type=int, default=settings.ENGINE_THREADS, help="CPU threads for torch.")
 
     def handle(self, *, threads: int, **options) -> None:
-        door = open_door()
+        refuse_a_second_engine()
         os.environ["OMP_NUM_THREADS"] = str(threads)
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         heart = beat_heart("engine", "engine", threads=threads)
         try:
-            serve(door, threads)
+            serve(threads)
         finally:
-            close_door(door)
+            if not settings.ENGINE_URL:
+                Path(settings.ENGINE_SOCKET).unlink(missing_ok=True)
             heart.leave()
 
 
+def refuse_a_second_engine() -> None:
+    """Two would write each other's rows."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        if not settings.ENGINE_URL and probe.connect_ex(settings.ENGINE_SOCKET) == 0:
+            raise CommandError(f"An engine answers at {settings.ENGINE_SOCKET} already; stop it first.")
+
+
 def open_door() -> socket.socket:
-    """A listening socket that only this account can reach; a path left by a killed engine is replaced."""
+    """A listening socket; a unix one can be reached by this account alone, and replaces what a killed engine left."""
     if settings.ENGINE_URL:
         address = urlsplit(settings.ENGINE_URL)
         return socket.create_server((address.hostname or "127.0.0.1", address.port or 80))
-    place = Path(settings.ENGINE_SOCKET)
-    if answers(place):
-        raise CommandError(f"An engine answers at {place} already; stop it first.")
-    place.unlink(missing_ok=True)
+    Path(settings.ENGINE_SOCKET).unlink(missing_ok=True)
     door = socket.socket(socket.AF_UNIX)
     mask = os.umask(0o177)
     try:
-        door.bind(str(place))
+        door.bind(settings.ENGINE_SOCKET)
     finally:
         os.umask(mask)
     door.listen(256)
     return door
 
 
-def answers(place: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(str(place)) == 0
-
-
-def close_door(door: socket.socket) -> None:
-    if door.family == socket.AF_UNIX:
-        Path(door.getsockname()).unlink(missing_ok=True)
-    door.close()
-
-
-def serve(door: socket.socket, threads: int) -> None:
+def serve(threads: int) -> None:
     """Run until SIGTERM or SIGINT; requests that are being answered get five more seconds."""
     import torch
     import uvicorn
@@ -82,12 +75,12 @@ def serve(door: socket.socket, threads: int) -> None:
     app = EngineHttp(shelf=shelf, batcher=batcher, rows_for=rows_for)
     config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=5)
     forget_all()
+    door = open_door()  # not before the imports are done: who connects is answered
     batcher.start()
     keeper.start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # uvicorn raises the signal again when it has stopped
-    with suppress(KeyboardInterrupt):
-        asyncio.run(uvicorn.Server(config).serve(sockets=[door]))
+    asyncio.run(uvicorn.Server(config).serve(sockets=[door]))
     keeper.stopping.set()
     batcher.drain(0)
 
