@@ -169,12 +169,12 @@ def own_sigterm():
 
 
 def test_a_stopped_run_continues_to_the_same_rows(job, tmp_path, own_sigterm):
-    many = replace(job, config={**job.config, "samples": 40})
+    many = replace(job, config={**job.config, "samples": 12})
     generate.run(many, GenerateConfig(**many.config))
     whole = completions(tmp_path / "out")
     first = replace(many, output=str(tmp_path / "first"))
     threading.Thread(target=stop_when_rows_appear, args=[tmp_path / "first"]).start()
-    with pytest.raises(Stopped, match="of 160"):
+    with pytest.raises(Stopped, match="of 48"):
         generate.run(first, GenerateConfig(**many.config))
     torn = tmp_path / "first" / "completions.jsonl"
     torn.write_text(torn.read_text() + '{"id": 2, "sam')

@@ -117,7 +117,7 @@ def wait_for_state(process: subprocess.Popen, output) -> None:
 
 def test_a_killed_run_ends_in_the_weights_of_the_unbroken_run(tmp_path, parent, rows):
     """The killed process gets no chance to say good-bye; the digest covers every file of the checkpoint."""
-    config = config_of(rows, batch_size=2, epochs=5, checkpoint_every=7)  # 160 steps
+    config = config_of(rows, batch_size=4, epochs=3, checkpoint_every=7)  # 48 steps
     _, expected = run(make_job("sft", tmp_path / "whole", config, parent=parent), tmp_path)
     killed = make_job("sft", tmp_path / "killed", config, parent=parent)
     process = start(killed, tmp_path / "killed.json")
