@@ -72,6 +72,7 @@ def generate(
     with open(Path(job.output) / ROWS, "w") as stream:
         for row in rows:
             write_row(stream, row)
+        stream.flush()
         while len(rows) < len(requests):
             part = requests[len(rows) : len(rows) + 2 * config.batch_size]
             made = complete(model, tokenizer, part, config)

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Iterable
@@ -69,6 +70,7 @@ class Metrics:
         self.stream = open(Path(output) / "metrics.jsonl", "a", buffering=1)
         self.steps = steps
         self.started = time.monotonic() - seconds
+        self.told = 0.0
 
     @property
     def seconds(self) -> float:
@@ -79,6 +81,16 @@ class Metrics:
         """One line after `step` finished steps; units are in the names."""
         row = {"step": step, "steps": self.steps, "seconds": round(self.seconds, 3), **values}
         self.stream.write(json.dumps(row) + "\n")
+        self._tell(step, values)
+
+    def _tell(self, step: int, values: dict[str, float]) -> None:
+        """A line for a person who follows the log: the first step, the last, and about one a second between."""
+        now = time.monotonic()
+        if now - self.told >= 1 or step == self.steps:
+            self.told = now
+            numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
+            figures = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+            print(f"{self.seconds:8.1f} s  step {step} of {self.steps}  {figures}", flush=True)
 
 
 class StopSignal:
@@ -142,7 +154,18 @@ def load_state(job: Job, model: torch.nn.Module, optimizer: torch.optim.Optimize
         raise JobError(f"{path} belongs to another job; resume with the same stage, inputs, config and seed")
     _restore(model, optimizer, tensors)
     _restore_generators(facts, tensors)
+    _take_over(path, Path(job.output) / STATE)
     return {"step": facts["step"], "seconds": facts["seconds"], "extra": facts["extra"]}
+
+
+def _take_over(old: Path, own: Path) -> None:
+    """Copy the state, so that an attempt killed before its first own checkpoint loses nothing either."""
+    if old.resolve() == own.resolve():
+        return
+    own.parent.mkdir(parents=True, exist_ok=True)
+    fresh = own.with_suffix(f".tmp-{os.getpid()}")
+    shutil.copyfile(old, fresh)
+    os.replace(fresh, own)
 
 
 def _restore(model: torch.nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:

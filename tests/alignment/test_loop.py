@@ -91,6 +91,13 @@ def test_a_saved_state_brings_back_weights_moments_and_every_generator(tmp_path,
     assert all(torch.equal(expected[name], p) for name, p in weights(fresh).items())
 
 
+def test_an_attempt_killed_before_its_first_checkpoint_hands_on_what_it_was_given(tmp_path, policy):
+    optimizer = make_optimizer(policy, Optimization())
+    save_state(job_to(tmp_path / "a"), policy, optimizer, step=3, seconds=1)
+    load_state(job_to(tmp_path / "b", resume_from=str(tmp_path / "a")), policy, optimizer)
+    assert load_state(job_to(tmp_path / "c", resume_from=str(tmp_path / "b")), policy, optimizer)["step"] == 3
+
+
 def test_without_a_saved_state_the_run_starts_at_the_beginning(tmp_path, policy):
     optimizer = make_optimizer(policy, Optimization())
     assert load_state(job_to(tmp_path), policy, optimizer)["step"] == 0
