@@ -104,6 +104,7 @@ def prepare(extra):
         return
     extras = sorted({extra, *have[1:]} - {""})
     say("[2/2] Installing " + ("what changed" if have else "torch, Django and the rest: about 1.5 GB, a few minutes"))
+    hint_at_small_torch()
     install(requirements(extras))
     (next(VENV.glob("lib/python*/site-packages")) / "labelapp.pth").write_text(str(BASE) + "\n")
     STAMP.write_text(" ".join([wanted] + extras))
@@ -125,6 +126,14 @@ def refuse_small_disk():
     free = shutil.disk_usage(str(BASE)).free
     if free < ROOM:
         raise Refused(f"no room: about 2 GB are needed in {BASE}, and {free / 1e9:.1f} GB are free.")
+
+
+def hint_at_small_torch():
+    """Say how to avoid gigabytes of CUDA libraries where no GPU would use them."""
+    chosen = os.environ.get("LABELAPP_TORCH_INDEX") or os.environ.get("PIP_FIND_LINKS")
+    if sys.platform == "linux" and not chosen and not Path("/proc/driver/nvidia").exists():
+        say("      No NVIDIA GPU is here. The CPU build of torch is smaller by gigabytes; to get it, stop and start with")
+        say("      LABELAPP_TORCH_INDEX=https://download.pytorch.org/whl/cpu (see docs/install.md).")
 
 
 def fingerprint():

@@ -102,13 +102,24 @@ def _make_owned(path: Path) -> None:
     new = path.with_name(f".{path.name}.{os.getpid()}")
     new.mkdir(mode=0o700)
     if account := server_account():
-        os.chown(new, account.pw_uid, account.pw_gid)
+        _give(new, account)
     try:
         new.rename(path)
     except OSError:
         new.rmdir()
         if not path.exists():
             raise
+
+
+def _give(path: Path, account: pwd.struct_passwd) -> None:
+    try:
+        os.chown(path, account.pw_uid, account.pw_gid)
+    except OSError as error:  # root of a container without other accounts
+        path.rmdir()
+        raise EmbeddedError(
+            f"As root the servers run as '{account.pw_name}', to whom {path.parent} cannot give a directory "
+            f"({error.strerror}): start as an ordinary user, or set DATABASE_URL and BROKER_URL."
+        ) from None
 
 
 def package_dir(name: str) -> Path:

@@ -24,7 +24,7 @@ class Command(BaseCommand):
         refuse_a_second_engine()
         os.environ["OMP_NUM_THREADS"] = str(threads)
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        heart = beat_heart("engine", "engine", threads=threads)
+        heart = beat_heart("engine", os.environ.get("LABELAPP_PROCESS", "engine"), threads=threads)
         try:
             serve(threads)
         finally:

@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import importlib.util
 import io
 import os
 import signal
@@ -14,11 +13,12 @@ import urllib.request
 from collections.abc import Callable, Iterator
 
 from django.conf import settings
-from django.core.management import call_command, get_commands
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError, connection
 
 from labelapp import embedded
+from labelapp.demo.load import LOGINS
 from labelapp.supervisor import Child, Supervisor
 
 MIGRATION_LOCK = 0x1ABE1A99  # any number that only we use
@@ -67,7 +67,7 @@ class Command(BaseCommand):
             call_command("migrate", verbosity=0, interactive=False)
             if not settings.DEBUG:
                 call_command("collectstatic", verbosity=0, interactive=False)
-            if demo and "load_demo" in get_commands():
+            if demo:
                 self.say("Loading the demo ...")
                 call_command("load_demo", stdout=io.StringIO())  # its people are named once the page answers
         connection.close()
@@ -113,7 +113,7 @@ def process_groups(host: str, port: int, workers: int, *, first: bool) -> list[l
         worker("trainer", settings.TRAINING_QUEUE, 1, grace=20),
     ]
     engine = [child("engine", str(settings.BASE_DIR / "manage.py"), "engine")]
-    return [front, work, engine if "engine" in get_commands() else []]
+    return [front, work, engine]
 
 
 def celery_command(*words: str) -> list[str]:
@@ -147,7 +147,7 @@ class Greeting:
             return
         self.done = True
         self.say(f"\nLabelapp is at {self.url}  (Ctrl-C stops everything)")
-        for role, username, password in demo_logins() if self.demo else []:
+        for role, username, password in LOGINS if self.demo else []:
             self.say(f"  {role:<11} {username} / {password}")
 
 
@@ -178,15 +178,6 @@ def answers(url: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def demo_logins() -> list[tuple[str, str, str]]:
-    """List (role, username, password) of the demo's people."""
-    if not importlib.util.find_spec("labelapp.demo.load"):
-        return []
-    from labelapp.demo.load import LOGINS
-
-    return LOGINS
 
 
 def refuse_host(host: str) -> None:
