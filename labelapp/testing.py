@@ -38,6 +38,7 @@ if is_controller:
         "ARTIFACT_DIR": tempfile.mkdtemp(prefix="labelapp-test-"),
         "ENGINE_SOCKET": f"{tempfile.gettempdir()}/labelapp-{run_id}.sock",
         "HASHED_STATIC": "0",
+        "TRAINING_THREADS": "1",  # tiny models: more threads on a busy machine wait for each other
         "DJANGO_ALLOW_ASYNC_UNSAFE": "true",  # Playwright's sync API keeps an event loop in the test's thread
     }
 else:  # workers of pytest-xdist share the servers and nothing else

@@ -125,7 +125,7 @@ def new_progress(stream: Stream, found: Round, views: list[overview.StageView]) 
     if html == stream.progress:
         return []
     stream.progress = html
-    return [event("progress", {"state": found.state, "html": html})]
+    return [event("progress", {"state": found.state, "moves": found.events.count(), "html": html})]
 
 
 def new_log(stream: Stream, views: list[overview.StageView]) -> list[str]:

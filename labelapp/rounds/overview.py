@@ -1,6 +1,7 @@
 """A round as its pages show it: its stages in order, how far it is, how long it took, and what came out."""
 
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from django.utils import timezone
@@ -21,6 +22,8 @@ LABELS = {
     "sample_parent": "sample its parent",
 }
 ENDED = {Round.State.DONE, Round.State.FAILED, Round.State.CANCELLED}
+LEAD = ["reward_accuracy", "win_rate", "kl_to_parent", "mean_length_tokens"]
+PRICE = "accuracy_price"
 TABLE_ROWS = 40
 
 
@@ -34,8 +37,14 @@ class StageView(NamedTuple):
     files: list[str]
 
     @property
-    def left(self) -> str:
-        return f"about {duration(self.seconds_left)} left" if self.seconds_left is not None else ""
+    def position(self) -> str:
+        """Such as "step 12 of 60, about 6 min left in this stage"."""
+        if not self.stage.steps:
+            return "reading its inputs"
+        if self.stage.step >= self.stage.steps:
+            return f"all {self.stage.steps} steps taken, writing its results"
+        left = f", about {duration(self.seconds_left)} left in this stage" if self.seconds_left is not None else ""
+        return f"step {self.stage.step} of {self.stage.steps}{left}"
 
 
 class Table(NamedTuple):
@@ -62,6 +71,16 @@ class Outcome(NamedTuple):
     pairs: list[Pair]
 
     @property
+    def lead(self) -> list[Figure]:
+        """The figures to read first."""
+        by_key = {figure.key: figure for figure in self.figures}
+        return [by_key[key] for key in LEAD if key in by_key]
+
+    @property
+    def price(self) -> Figure | None:
+        return next((figure for figure in self.figures if figure.key == PRICE), None)
+
+    @property
     def beaten(self) -> list[Figure]:
         """Figures that a trivial baseline reaches too: the first thing a reader must know."""
         return [figure for figure in self.figures if figure.below]
@@ -82,7 +101,7 @@ def stage_view(stage: Stage) -> StageView:
         label=label_of(stage),
         percent=100 * stage.step // stage.steps if running and stage.steps else None,
         seconds_left=seconds_left(stage) if running else None,
-        files=sorted(PUBLISHED) if stage.output else [],
+        files=[name for name in sorted(PUBLISHED) if stage.output and (Path(stage.output) / name).is_file()],
     )
 
 

@@ -19,6 +19,8 @@ def start(stage: str, job: Path, *, threads: int) -> subprocess.Popen:
     """Run `python -m alignment STAGE job.json` in a session of its own; it dies with this process."""
     program = [sys.executable, "-m", "alignment", stage, str(job)]
     with open(job.with_name("log.txt"), "ab") as log:
+        log.write(f"$ python -m alignment {stage} {job}\n".encode())
+        log.flush()
         return subprocess.Popen(
             [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), *program],
             cwd=settings.BASE_DIR,
@@ -35,7 +37,8 @@ def environment(threads: int) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in SECRETS}
     fixed = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    return kept | fixed | offline | {"PYTHONUNBUFFERED": "1"}
+    patient = {"OMP_WAIT_POLICY": "PASSIVE"}  # spinning threads starve each other where the cores are shared
+    return kept | fixed | offline | patient | {"PYTHONUNBUFFERED": "1"}
 
 
 def stop(child: subprocess.Popen) -> None:

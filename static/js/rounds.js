@@ -8,11 +8,15 @@ function on(name, told) {
   source?.addEventListener(name, (event) => told(JSON.parse(event.data)));
 }
 
-on("progress", ({ state, html }) => {
+let known = null; // how many things had happened when the page was told last
+
+on("progress", ({ state, moves, html }) => {
   const tag = page.querySelector("[data-state]");
   tag.textContent = state;
   tag.className = `tag ${state}`;
   document.getElementById("progress").outerHTML = html;
+  if (known !== null && known !== moves) refresh("files", "history");
+  known = moves;
 });
 
 on("metrics", ({ curves }) => {
@@ -54,10 +58,13 @@ function place(plot, drawing) {
   plot.querySelector("svg").setAttribute("aria-label", drawing.summary);
 }
 
-/** Replace one part of the page with the server's present form of it. */
-async function refresh(id) {
+/** Replace parts of the page with the server's present form of them. */
+async function refresh(...ids) {
   const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
   if (!answer.ok || answer.redirected) return;
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById(id);
-  if (fresh) document.getElementById(id).replaceWith(fresh);
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const id of ids) {
+    const part = fresh.getElementById(id);
+    if (part) document.getElementById(id)?.replaceWith(part);
+  }
 }

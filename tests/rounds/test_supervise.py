@@ -26,12 +26,6 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.services]
 ENDLESS = 100_000
 
 
-@pytest.fixture(autouse=True)
-def one_thread(settings, monkeypatch):
-    settings.TRAINING_THREADS = 1
-    monkeypatch.setenv("TRAINING_THREADS", "1")
-
-
 def weights_of(round: Round) -> str:
     """SHA-256 of the trained weights; the card beside them also holds seconds, which no two runs share."""
     checkpoint = round.stages.get().result["checkpoint"]["path"]
