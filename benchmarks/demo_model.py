@@ -60,7 +60,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--output", required=True, help="where the checkpoint goes")
     parser.add_argument("--work", default="var/bench/demo_model", help="texts, jobs and attempts")
     parser.add_argument("--epochs", type=int, default=6, help="of pre-training")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="two starve each other on a busy machine")
     parser.add_argument("--compile", action="store_true", help="needs a C++ compiler; about 1.5 times as fast")
     parser.add_argument("--weight-decay", type=float, default=0.3)
     parser.add_argument("--max-steps", type=int, default=0)
