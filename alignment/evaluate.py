@@ -40,7 +40,7 @@ from alignment.counterfactual import (
 from alignment.loop import Metrics, Stopped, StopSignal
 from alignment.model import load_reward
 from alignment.pairs import Pair, read_pairs
-from alignment.policies import compare_policies
+from alignment.policies import compare_policies, read_prompts, sample_batches
 from alignment.scores import MICRO_TOKENS, encode_text_row, row_scores
 from alignment.text import Messages, load_tokenizer
 
@@ -56,32 +56,39 @@ def run(job: Job, config: EvaluateConfig) -> dict[str, Any]:
             "a policy is compared with its parent: name both inputs, policy and parent, or neither"
         )
     how, work = Resampling(config.bootstrap, job.seed), Progress(job)
+    prompts = read_prompts(job, config) if "policy" in job.inputs else []
+    work.later = sample_batches(prompts, config)
     panel = read_panel(snapshot)
-    measured = [measure_reward(panel, reward, config, work)]
-    if "reward_baseline" in job.inputs:
-        measured.append(measure_reward(panel, job.input_path("reward_baseline"), config, work))
+    arms = [reward, *([job.input_path("reward_baseline")] if "reward_baseline" in job.inputs else [])]
+    measured = [
+        measure_reward(panel, path, config, work, arms_after=len(arms) - number)
+        for number, path in enumerate(arms, 1)
+    ]
     metrics = panel_metrics(panel, measured, how)
     write_jsonl(Path(job.output) / "items.jsonl", items(panel, measured))
     if "policy" in job.inputs:
-        found, samples = compare_policies(job, config, how, work.tick)
+        work.later = 0
+        found, samples = compare_policies(job, config, prompts, how, work.tick)
         metrics += found
         write_jsonl(Path(job.output) / "samples.jsonl", samples)
     return {"checkpoint": None, "metrics": metrics}
 
 
 class Progress:
-    """One line of metrics.jsonl a piece of work, whose count grows as the work is found. Obeys SIGTERM between two.
+    """One line of metrics.jsonl a piece of work. Obeys SIGTERM between two.
 
     An evaluation has no state to resume: it is started again.
     """
+
+    later = 0  # pieces known to come after those of the present phase
 
     def __init__(self, job: Job) -> None:
         self.stop, self.metrics, self.done = StopSignal(), Metrics(job.output, 0), 0
 
     def tick(self, pieces: int, name: str, **values: float) -> None:
-        """One more piece is done; `pieces` are known to follow it."""
+        """One more piece is done; `pieces` of this phase follow it."""
         self.done += 1
-        self.metrics.steps = max(self.metrics.steps, self.done + pieces)
+        self.metrics.steps = self.done + pieces + self.later
         self.metrics.write(self.done, phase=name, **values)
         if self.stop.requested:
             raise Stopped(f"stopped while measuring: {name}")
@@ -140,13 +147,17 @@ def panel_texts(panel: Panel) -> list[Text]:
     return list(dict.fromkeys(text_of(row.prompt, text) for row in every for text in (row.first, row.second)))
 
 
-def measure_reward(panel: Panel, checkpoint: Path, config: EvaluateConfig, work: Progress) -> Scores:
+def measure_reward(
+    panel: Panel, checkpoint: Path, config: EvaluateConfig, work: Progress, *, arms_after: int
+) -> Scores:
     """The score of every text of the panel under one reward model."""
     model, tokenizer = load_reward(checkpoint), load_tokenizer(checkpoint)
     name = f"scores of {checkpoint.parent.name}/{checkpoint.name}"
-    return score_texts(
-        model, tokenizer, panel_texts(panel), config.max_length, lambda pieces: work.tick(pieces, name)
-    )
+
+    def tick(done: int, pieces: int) -> None:
+        work.tick(pieces - done + arms_after * pieces, name)
+
+    return score_texts(model, tokenizer, panel_texts(panel), config.max_length, tick)
 
 
 def score_texts(
@@ -154,16 +165,16 @@ def score_texts(
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[Text],
     max_length: int,
-    tick: Callable[[int], None],
+    tick: Callable[[int, int], None],
 ) -> Scores:
-    """Scores by text; `tick` hears how many passes follow after each."""
+    """Scores by text; `tick` hears after each pass how many are done, and of how many."""
     rows = [encode_text_row(tokenizer, json.loads(prompt), text, max_length) for prompt, text in texts]
     groups = micro_batches([len(row) for row in rows], range(len(rows)), MICRO_TOKENS // 4)
     scores: Scores = {}
     for number, group in enumerate(groups, start=1):
         found = row_scores(model, [rows[i] for i in group], tokenizer.pad_token_id)
         scores |= dict(zip([texts[i] for i in group], found, strict=True))
-        tick(len(groups) - number)
+        tick(number, len(groups))
     return scores
 
 

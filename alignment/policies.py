@@ -42,10 +42,9 @@ class Answers(NamedTuple):
 
 
 def compare_policies(
-    job: Job, config: EvaluateConfig, how: Resampling, tick: Tick
+    job: Job, config: EvaluateConfig, prompts: Sequence[Prompt], how: Resampling, tick: Tick
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(metrics, rows of samples.jsonl). Inputs: policy, parent, reward, snapshot."""
-    prompts = read_prompts(job, config)
     policy, parent = load_policy(job.input_path("policy")), load_policy(job.input_path("parent"))
     tokenizer, judge = load_tokenizer(job.input_path("policy")), load_reward(job.input_path("reward"))
     judge_tokenizer = load_tokenizer(job.input_path("reward"))
@@ -65,6 +64,11 @@ def compare_policies(
     groups = [prompt.id for prompt, _ in repeated]
     metrics = [metric(measure, how) for measure in policy_measures(a, b, np.asarray(drift), groups)]
     return metrics, list(sample_rows(repeated, a, b, drift))
+
+
+def sample_batches(prompts: Sequence[Prompt], config: EvaluateConfig) -> int:
+    """Pieces of work that `compare_policies` will report."""
+    return -(-len(prompts) * config.samples // config.batch_size)
 
 
 def read_prompts(job: Job, config: EvaluateConfig) -> list[Prompt]:
