@@ -24,7 +24,7 @@ class Facts(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A step of the loop. `address` is empty where no page shows its rows."""
+    """A step of the loop. `address` is empty where there is no row yet."""
 
     name: str
     figure: str
@@ -131,38 +131,38 @@ def _judge(project: Project, facts: Facts) -> Step:
 
 def _freeze(project: Project, facts: Facts) -> Step:
     if not (found := facts.snapshot):
-        return Step("Freeze", "–", "no snapshot yet", address_of("data", project.slug), "waiting")
+        return Step("Freeze", "not yet", "no snapshot", "", "waiting")
     detail = f"{found.pairs_train:,} pairs to train on, {found.pairs_test:,} to test on"
     return Step("Freeze", str(found), detail, address_of("snapshot", project.slug, found.digest), "done")
 
 
 def _train(project: Project, facts: Facts) -> Step:
     if not (found := facts.round):
-        return Step("Train", "–", "no round yet", address_of("rounds", project.slug), "waiting")
+        return Step("Train", "not yet", "no round", "", "waiting")
     address = address_of("round", project.slug, found.number)
     return Step("Train", f"Round {found.number}", found.state, address, _done(found.state == Round.State.DONE))
 
 
 def _gate(project: Project, facts: Facts) -> Step:
     if not (found := facts.candidate):
-        return Step("Gate", "–", "no candidate", address_of("versions", project.slug), "waiting")
+        return Step("Gate", "not yet", "no candidate", "", "waiting")
     verdict = facts.audit.get_verdict_display().lower() if facts.audit else "not measured"
     return Step("Gate", verdict, found.name, address_of("version", project.slug, found.name), _done(facts.audit))
 
 
 def _promote(project: Project, facts: Facts) -> Step:
     if not (found := facts.deployment) or not found.version:
-        return Step("Promote", "–", "nothing promoted", address_of("versions", project.slug), "waiting")
+        return Step("Promote", "not yet", "no version", "", "waiting")
     address = address_of("version", project.slug, found.version.name)
     switching = f", switching to {found.pending.name}" if found.pending else ""
     return Step("Promote", found.version.name, f"epoch {found.epoch}{switching}", address, "done")
 
 
 def _serve(project: Project, facts: Facts) -> Step:
-    address = address_of("serving", project.slug)
     if not (found := facts.deployment) or not found.version:
-        return Step("Serve", "–", "nothing answers yet", address, "waiting")
-    return Step("Serve", found.alias, "answers on /v1/chat/completions", address, "done")
+        return Step("Serve", "not yet", "nothing answers", "", "waiting")
+    address = address_of("serving", project.slug)
+    return Step("Serve", found.alias, "answers at /v1/chat/completions", address, "done")
 
 
 def _done(is_done) -> str:

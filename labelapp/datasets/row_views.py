@@ -1,4 +1,4 @@
-"""The rows behind the figures: comparisons by state and judgments, newest first, a page at a time."""
+"""The rows behind the figures: prompts, comparisons by state, judgments; newest first, a page at a time."""
 
 from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -6,12 +6,25 @@ from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.views.decorators.http import require_GET
 
+from alignment.manifest import split_of
 from labelapp.accounts.permissions import project_page
 from labelapp.datasets.figures import comparisons_in
 from labelapp.models import Comparison, Judgment, Project, Slot
 
 PAGE = 50
 STATES = ("", *Slot.State.values)
+
+
+@require_GET
+@project_page("research")
+def prompts(request: HttpRequest, project: Project) -> HttpResponse:
+    """All prompts, or the fresh ones, with the group that decides their split."""
+    state = "fresh" if request.GET.get("state") == "fresh" else ""
+    rows = project.prompts.filter(fresh=True) if state else project.prompts.all()
+    context = _page(request, rows.prefetch_related("comparisons")) | {"section": "data", "state": state}
+    for prompt in context["rows"]:
+        prompt.split = split_of(prompt.group, project.test_share)
+    return TemplateResponse(request, "datasets/prompts.html", context | {"states": ("", "fresh")})
 
 
 @require_GET

@@ -9,6 +9,7 @@ page_routes = [
     path("data/", views.data, name="data"),
     path("data/import/", views.import_file, name="data_import"),
     path("data/freeze/", views.freeze, name="data_freeze"),
+    path("data/prompts/", row_views.prompts, name="prompts"),
     path("data/judgments/", row_views.judgments, name="judgments"),
     path("data/comparisons/", row_views.comparisons, name="comparisons"),
     path("data/comparisons/<int:number>/", row_views.comparison, name="comparison"),

@@ -48,7 +48,7 @@ class ImportForm(forms.Form):
 @project_page("research")
 def data(request: HttpRequest, project: Project) -> HttpResponse:
     """Counts, the forms, and every snapshot."""
-    return _data_page(request, project, form=ImportForm())
+    return _data_page(request, project)
 
 
 def _data_page(request: HttpRequest, project: Project, *, status: int = 200, **more) -> HttpResponse:
@@ -56,7 +56,7 @@ def _data_page(request: HttpRequest, project: Project, *, status: int = 200, **m
         "section": "data",
         "counts": project_counts(project),
         "snapshots": project.snapshots.select_related("created_by").prefetch_related("rounds")[:LISTED],
-        "form": ImportForm(),
+        "form": ImportForm(label_suffix=""),
         **more,
     }
     return TemplateResponse(request, "datasets/data.html", context, status=status)
@@ -75,7 +75,7 @@ def import_file(request: HttpRequest, project: Project) -> HttpResponse:
 
 @csrf_protect
 def _import_file(request: HttpRequest, project: Project) -> HttpResponse:
-    form = ImportForm(request.POST, request.FILES)
+    form = ImportForm(request.POST, request.FILES, label_suffix="")
     if not form.is_valid():
         return _data_page(request, project, form=form, status=422)
     given = form.cleaned_data

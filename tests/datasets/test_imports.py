@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import quote
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -17,6 +16,7 @@ from labelapp.datasets.actions import ImportRefused, NoProtocol, import_preferen
 from labelapp.datasets.reading import MAX_LINE, BadFile
 from labelapp.labeling.queue import claim_slot
 from labelapp.models import Comparison, Completion, Judgment, Project, Prompt, Slot
+from tests import servers
 from tests.datasets.rows import as_file, pair, take
 from tests.factories import make_project, make_user
 
@@ -188,7 +188,7 @@ def test_a_killed_import_leaves_nothing_and_can_be_repeated(tmp_path):
     os.mkfifo(pipe)
     process = subprocess.Popen(
         [sys.executable, "manage.py", "import", "killed", str(pipe)],
-        env=os.environ | _test_database(),
+        env=os.environ | {"DATABASE_URL": servers.test_database_url()},
         cwd=Path(__file__).parent.parent.parent,
     )
     with open(pipe, "wb") as stream:  # the pipe holds 64 KiB: a whole batch is stored when the last row is written
@@ -198,12 +198,3 @@ def test_a_killed_import_leaves_nothing_and_can_be_repeated(tmp_path):
         process.wait()
     assert not Prompt.objects.filter(project=project).exists()
     assert take(project, *rows).judgments == 1500
-
-
-def _test_database() -> dict[str, str]:
-    """The test database as a process of its own reaches it."""
-    from django.db import connection
-
-    values = {key: quote(str(value), safe="") for key, value in connection.settings_dict.items()}
-    address = "postgresql://{USER}:{PASSWORD}@/{NAME}?host={HOST}&port={PORT}".format(**values)
-    return {"DATABASE_URL": address.removesuffix("&port=")}

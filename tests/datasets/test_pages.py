@@ -48,6 +48,7 @@ def pages(snapshot) -> list[str]:
     return [
         reverse("project", args=[slug]),
         reverse("data", args=[slug]),
+        reverse("prompts", args=[slug]),
         reverse("judgments", args=[slug]),
         reverse("comparisons", args=[slug]),
         reverse("comparison", args=[slug, comparison]),
@@ -152,7 +153,7 @@ def test_imported_markup_stays_text(project):
     snapshot = freeze_snapshot(project=project, by=None)
     comparison = reverse("comparison", args=[project.slug, Judgment.objects.latest("pk").comparison_id])
     client = signed_in("adm")
-    bodies = [client.get(page).content.decode() for page in [*pages(snapshot)[:6], comparison]]
+    bodies = [client.get(page).content.decode() for page in [*pages(snapshot)[:7], comparison]]
     for body in [refused.content.decode(), *bodies]:
         assert "<script>alert" not in body and "<img" not in body
     assert "&lt;script&gt;alert" in bodies[-1] and "&lt;script&gt;alert" in refused.content.decode()

@@ -8,7 +8,17 @@ from django.core.management import CommandError, call_command
 from alignment.manifest import split_of, verify
 from labelapp.demo.derive import GENTLE, ROUGH
 from labelapp.demo.load import LOGINS, SLUG, TEST_SHARE, load_demo, topics
-from labelapp.models import Comparison, Completion, Judgment, Membership, Project, Prompt, Slot, Snapshot, User
+from labelapp.models import (
+    Comparison,
+    Completion,
+    Judgment,
+    Membership,
+    Project,
+    Prompt,
+    Slot,
+    Snapshot,
+    User,
+)
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +72,10 @@ def test_loading_again_adds_nothing_and_keeps_changed_passwords(demo):
     person = User.objects.get(username="admin")
     person.set_password("a new password")
     person.save()
-    before = [model.objects.count() for model in (Prompt, Completion, Comparison, Judgment, Slot, Snapshot, User)]
+    tables = (Prompt, Completion, Comparison, Judgment, Slot, Snapshot, User, Membership)
+    before = [table.objects.count() for table in tables]
     load_demo()
-    assert before == [model.objects.count() for model in (Prompt, Completion, Comparison, Judgment, Slot, Snapshot, User)]
+    assert before == [table.objects.count() for table in tables]
     assert User.objects.get(username="admin").check_password("a new password")
 
 
