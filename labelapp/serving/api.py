@@ -8,8 +8,9 @@ from typing import Any
 from uuid import uuid4
 
 import structlog
+from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError, connections
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
@@ -150,6 +151,7 @@ async def start(key: ApiKey, ask: protocol.Ask) -> tuple[Version, gateway.Answer
     """
     for _ in range(2):
         version = await lookup.resolve(key.project, ask.model)
+        await sync_to_async(connections.close_all)()  # an answer takes seconds, and connections are few
         try:
             return version, await gateway.generate(ask.for_engine(version.digest))
         except ApiError as error:

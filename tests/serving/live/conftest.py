@@ -80,7 +80,9 @@ def served(db, tmp_path_factory) -> Iterator[Served]:
     key, token = create_key(project=project, name="tests", created_by=admin)
     first, second = (tiny_version(project, place, seed) for seed in (1, 2))
     served = Served(project, admin, first, second, key, token, place=place)
-    with served.engine, servers.web(place / "web.log", API_REQUESTS_PER_MINUTE="100000") as url:
+    # Fewer connections to the database than open streams: an answer must not hold one while it is generated.
+    options = {"API_REQUESTS_PER_MINUTE": "100000", "DB_POOL": "1", "DB_POOL_MAX": "3"}
+    with served.engine, servers.web(place / "web.log", **options) as url:
         served.url = url
         served.start_engine()
         promote_now(served, first)
