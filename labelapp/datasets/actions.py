@@ -19,9 +19,12 @@ from labelapp.datasets.imports import (
     lock_imports,
     read_lines,
     read_records,
+    refresh_planner_statistics,
     store_rows,
 )
 from labelapp.models import Project, Snapshot, User
+
+LARGE = 1000  # new rows, from which on the planner's statistics are worth a refresh
 
 
 class ImportRefused(Exception):
@@ -67,6 +70,8 @@ def _store(project: Project, rows: Iterator[NumberedRow], report: Report, skip_b
                 store_rows(project, protocol, batch, report)
         if report.bad_rows and not skip_bad:
             raise ImportRefused(report)
+        if report.judgments + report.comparisons >= LARGE:
+            refresh_planner_statistics()
 
 
 class NothingToFreeze(Exception):

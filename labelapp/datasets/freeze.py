@@ -94,7 +94,8 @@ def write_files(project: Project, folder: Path) -> Counts:
         left_out = train_prompts_also_in_test(project)
         counts.train_prompts_left_out = len(left_out)
         for comparison in _judged_comparisons(project).exclude(prompt__in=left_out).iterator(chunk_size=CHUNK):
-            _write_comparison(comparison, split_of(comparison.prompt.group, project.test_share), files, counts)
+            if comparison.standing:
+                _write_comparison(comparison, split_of(comparison.prompt.group, project.test_share), files, counts)
         for file in files.values():
             file.flush()
             os.fsync(file.fileno())
@@ -103,8 +104,8 @@ def write_files(project: Project, folder: Path) -> Counts:
 
 def train_prompts_also_in_test(project: Project) -> list[int]:
     """Prompts of train groups that read the same as a prompt of a test group: training on them would be cheating."""
-    judged = Exists(Judgment.objects.filter(comparison__prompt=OuterRef("pk")))
-    prompts = Prompt.objects.filter(judged, project=project).values_list("pk", "group", "messages")
+    used = Exists(Comparison.objects.filter(prompt=OuterRef("pk")))
+    prompts = Prompt.objects.filter(used, project=project).values_list("pk", "group", "messages")
     train, test = [], set()
     for pk, group, messages in prompts.iterator(chunk_size=CHUNK):
         text = "\n".join(normalised(turn["content"]) for turn in messages)
@@ -117,10 +118,15 @@ def train_prompts_also_in_test(project: Project) -> list[int]:
 
 
 def _judged_comparisons(project: Project):
-    standing = Judgment.objects.standing()
+    """Comparisons with any judgment; the caller skips those where none stands.
+
+    Whether one stands is a join that must not be in this query: right after a large import the planner has no
+    statistics, and chooses a plan for it that takes minutes.
+    """
+    standing, judged = Judgment.objects.standing(), Judgment.objects.filter(comparison=OuterRef("pk"))
     places = ComparisonCompletion.objects.select_related("completion__version").order_by("position")
     return (
-        Comparison.objects.filter(Exists(standing.filter(comparison=OuterRef("pk"))), project=project)
+        Comparison.objects.filter(Exists(judged), project=project)
         .select_related("prompt")
         .prefetch_related(
             Prefetch("judgments", standing.select_related("guideline", "protocol").order_by("pk"), "standing"),

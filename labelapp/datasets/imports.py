@@ -7,11 +7,23 @@ from itertools import islice
 from typing import Any, BinaryIO
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from django.db import connection
+
 from labelapp.datasets.formats import Row, default_group, read_row
 from labelapp.datasets.reading import MAX_LINE, numbered_lines
 from labelapp.datasets.strict_json import BadRow, decode
 from labelapp.labeling.queue import create_comparisons
-from labelapp.models import Comparison, Completion, Judgment, Project, Prompt, ProtocolVersion, text_hash
+from labelapp.models import (
+    Comparison,
+    ComparisonCompletion,
+    Completion,
+    Judgment,
+    Project,
+    Prompt,
+    ProtocolVersion,
+    Slot,
+    text_hash,
+)
 
 BATCH = 1000
 REASONS_KEPT = 100
@@ -78,6 +90,13 @@ def batches(rows: Iterable[NumberedRow], size: int = BATCH) -> Iterator[list[Num
 def lock_imports(project: Project) -> None:
     """Let one import at a time write to the project, until the transaction ends."""
     Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+
+
+def refresh_planner_statistics() -> None:
+    """Let Postgres look at the tables again: after a large import it plans for the small ones it knew before."""
+    tables = [model._meta.db_table for model in (Prompt, Completion, Comparison, ComparisonCompletion, Judgment, Slot)]
+    with connection.cursor() as cursor:
+        cursor.execute(f"ANALYZE {', '.join(tables)}")
 
 
 def store_rows(project: Project, protocol: ProtocolVersion, batch: list[NumberedRow], report: Report) -> None:
