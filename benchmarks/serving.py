@@ -70,8 +70,8 @@ def measure(work: Path, threads: int, requests: int) -> dict[str, Any]:
         call_command("migrate", verbosity=0)
         path, figures = prepare(work, threads)
         with contextlib.ExitStack() as processes:
-            url = start(processes)
-            figures |= ask(url, requests, *project_with_two_versions(path))
+            url, pids = start(processes)
+            figures |= ask(url, pids, requests, *project_with_two_versions(path))
     return {"threads": threads, "cores": os.cpu_count(), "new_tokens": NEW_TOKENS, **figures}
 
 
@@ -111,23 +111,23 @@ def plain(model: Any, prompt: list[int], rows: int) -> float:
     return round(rows * NEW_TOKENS / min(seconds), 1)
 
 
-def start(processes: contextlib.ExitStack) -> str:
-    """Run web and engine; the address of the web."""
+def start(processes: contextlib.ExitStack) -> tuple[str, dict[str, int]]:
+    """Run web and engine; the address of the web, and both process ids."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     from labelapp.management.commands.up import web_command
 
-    for words in (web_command("127.0.0.1", port, 1), ["manage.py", "engine"]):
-        processes.enter_context(running(words))
-    return f"http://127.0.0.1:{port}"
+    commands = {"web": web_command("127.0.0.1", port, 1), "engine": ["manage.py", "engine"]}
+    pids = {name: processes.enter_context(running(words)) for name, words in commands.items()}
+    return f"http://127.0.0.1:{port}", pids
 
 
 @contextlib.contextmanager
-def running(words: list[str]) -> Iterator[None]:
+def running(words: list[str]) -> Iterator[int]:
     process = subprocess.Popen([sys.executable, *words], cwd=ROOT)
     try:
-        yield
+        yield process.pid
     finally:
         process.terminate()
         try:
@@ -158,7 +158,17 @@ def project_with_two_versions(path: Path) -> tuple[Any, list[Any], str, Any]:
     return project, versions, create_key(project=project, name="bench")[1], admin
 
 
-def ask(url: str, requests: int, project: Any, versions: list[Any], token: str, admin: Any) -> dict[str, Any]:
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process and its children so far."""
+    import psutil
+
+    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    return sum(sum(member.cpu_times()[:2]) for member in family)
+
+
+def ask(
+    url: str, pids: dict[str, int], requests: int, project: Any, versions: list[Any], token: str, admin: Any
+) -> dict[str, Any]:
     from labelapp.rounds.promote import is_loaded
 
     client = Client(url, token)
@@ -168,9 +178,13 @@ def ask(url: str, requests: int, project: Any, versions: list[Any], token: str, 
     client.answer(0)  # the first answer warms both processes up
     figures: dict[str, Any] = {}
     for clients in (1, 8):
-        rate, first = load(client, clients, requests)
+        before = {name: cpu_seconds(pid) for name, pid in pids.items()}
+        tokens, rate, first = load(client, clients, requests)
         figures[f"tokens_per_second_{clients}"] = rate
         figures[f"first_token_ms_p50_{clients}"] = first
+        figures[f"cpu_ms_per_token_{clients}"] = {
+            name: round(1000 * (cpu_seconds(pid) - before[name]) / tokens, 2) for name, pid in pids.items()
+        }
     return figures | {
         "load_and_switch_seconds": loading,
         "switch_seconds": [switch(client, project, version, admin) for version in (versions[1], versions[0])],
@@ -186,14 +200,14 @@ def is_up(url: str) -> bool:
     return False
 
 
-def load(client: Client, clients: int, requests: int) -> tuple[float, float]:
-    """Tokens a second of all clients together, and the median time to a first token in ms."""
+def load(client: Client, clients: int, requests: int) -> tuple[int, float, float]:
+    """Tokens, tokens a second of all clients together, and the median time to a first token in ms."""
     began = time.perf_counter()
     with ThreadPoolExecutor(clients) as pool:
         answers = list(pool.map(client.answer, range(clients * requests)))
     seconds = time.perf_counter() - began
     tokens = sum(tokens for tokens, _, _ in answers)
-    return round(tokens / seconds, 1), round(1000 * statistics.median(first for _, first, _ in answers), 1)
+    return tokens, round(tokens / seconds, 1), round(1000 * statistics.median(first for _, first, _ in answers), 1)
 
 
 def switch(client: Client, project: Any, version: Any, admin: Any) -> float:

@@ -40,9 +40,9 @@ class Keeper(threading.Thread):
                 self.poll()
             except (DatabaseError, InterfaceError) as error:
                 log.warning("the database is away; what is loaded keeps answering", error=str(error).strip())
+                connection.close()  # the next look opens a new one
             except Exception:
                 log.exception("keeping failed; trying again")
-            finally:
                 connection.close()
             self.stopping.wait(POLL_SECONDS)
 
