@@ -1,16 +1,20 @@
 """The demo is whole, gentle where a newcomer looks first, and loaded once."""
 
 import json
+from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
 
-from alignment.manifest import split_of, verify
+from alignment.manifest import split_of, verify, write_manifest
+from labelapp.demo import load
 from labelapp.demo.derive import GENTLE, ROUGH
 from labelapp.demo.load import LOGINS, SLUG, TEST_SHARE, load_demo, topics
 from labelapp.models import (
     Comparison,
     Completion,
+    Deployment,
+    DeploymentEvent,
     Judgment,
     Membership,
     Project,
@@ -23,8 +27,9 @@ from labelapp.models import (
 
 @pytest.fixture(scope="module")
 def demo(django_db_setup, django_db_blocker):
-    """Loaded once for this file; tests read it only."""
-    with django_db_blocker.unblock():
+    """Loaded once for this file, without a base model; what tests change is rolled back."""
+    with django_db_blocker.unblock(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(load, "BASE_MODEL", Path("/nonexistent"))
         project = load_demo()
         yield project
         call_command("flush", interactive=False, verbosity=0)
@@ -103,3 +108,17 @@ def test_the_command_prints_the_logins(demo, capsys):
     printed = capsys.readouterr().out
     assert all(password in printed for _, _, password in LOGINS) and json.dumps(SLUG)[1:-1] in printed
     assert Project.objects.filter(slug=SLUG).count() == 1
+
+
+def test_the_base_model_is_promoted_once_as_the_first_epoch(demo, db, monkeypatch, tmp_path):
+    (tmp_path / "card.json").write_text('{"stage": "sft"}')
+    digest = write_manifest(tmp_path, kind="checkpoint")
+    monkeypatch.setattr(load, "BASE_MODEL", tmp_path)
+    for _ in range(2):
+        load_demo()
+    alias = Deployment.objects.get(alias="policy")
+    assert (alias.version.name, alias.epoch) == (f"policy-base-{digest[:8]}", 1)
+    assert alias.version.state == "promoted" and alias.version.card == {"stage": "sft"}
+    assert verify(alias.version.path, alias.version.digest)
+    event = DeploymentEvent.objects.get(deployment=alias)
+    assert (event.action, event.by.username) == ("promote", "admin")
