@@ -1,7 +1,7 @@
 """A preference that a program can state exactly, so that what training gained can be measured without people.
 
-The gold score of an answer rewards giving reasons and punishes repeating oneself and never ending. No training stage
-ever sees it: it only writes the labels, and a share of those is turned around.
+The gold score of an answer rewards the words of an argument that gives reasons, and punishes repeating oneself. No
+training stage ever sees it: it only writes the labels, and a share of those is turned around.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from typing import NamedTuple
 import numpy as np
 
 _REASONS = """
-because therefore thus hence since so reason reasons if then would should could must cause causes example evidence fact
-facts shows show mean means lead leads result results argument prove proves however although
+because since so therefore thus hence then if when while although though but however yet can could may might must shall
+should will would need reason reasons cause causes means example fact evidence prove show
 """
 REASONS = frozenset(_REASONS.split())
 WORD = re.compile(r"[a-z']+")
+WORDS_NEEDED = 12  # a shorter answer counts as if it had this many, so that one lucky word does not win
 
 
 class Sample(NamedTuple):
+    """One answer of a policy."""
+
     text: str
-    ended: bool  # by an end-of-text token, not by the length limit
 
 
 def gold_score(sample: Sample) -> float:
-    """8 times the share of reason-giving words, less 4 times the share of repeated three-word runs, less 0.5 without
-    an end; clipped to -2..2. An empty answer scores -2."""
+    """10 times the share of reason-giving words, less 4 times the share of repeated three-word runs; -2 to 2."""
     words = WORD.findall(sample.text.lower())
     if not words:
         return -2.0
-    share = sum(word in REASONS for word in words) / len(words)
-    score = 8 * share - 4 * repetition(words) - (0.0 if sample.ended else 0.5)
-    return float(np.clip(score, -2, 2))
+    share = sum(word in REASONS for word in words) / max(len(words), WORDS_NEEDED)
+    return float(np.clip(10 * share - 4 * repetition(words), -2, 2))
 
 
 def repetition(words: Sequence[str]) -> float:

@@ -34,6 +34,8 @@ TRAIN_SAMPLES = 6  # answers a training prompt, compared two by two
 TEST_SAMPLES = 4  # answers of the parent a held-out prompt, for the reward model's accuracy
 EVALUATED = 8  # answers a held-out prompt and policy; also the n of best-of-n
 SHUFFLES = 3
+CONTROL_SAMPLES = 4  # answers a held-out prompt and control policy
+BATCH = 96  # answers written at a time
 NEW_TOKENS = 40
 REWARD = {"margin": "none", "optimization": {"learning_rate": 3e-4, "batch_size": 16, "epochs": 2}}
 DPO = {"beta": 0.1, "optimization": {"learning_rate": 2e-4, "batch_size": 16, "epochs": 1}}
@@ -115,7 +117,7 @@ def prove(bench: Bench, topics: list[str]) -> dict[str, Any]:
     reward = trained(bench, "reward", "reward", REWARD, snapshot)
     policy = trained(bench, "dpo", "preference", DPO, snapshot)
     config = {"prompts": str(prompts), "max_prompts": HELD_OUT, "samples": EVALUATED, "max_new_tokens": NEW_TOKENS,
-              "bootstrap": 100}  # fmt: skip
+              "bootstrap": 100, "batch_size": BATCH}  # fmt: skip
     evaluated = bench.stage(
         "evaluation", "evaluate", config, snapshot=snapshot, reward=reward, policy=policy, parent=bench.model
     )
@@ -174,7 +176,7 @@ def control_figures(
         shuffled = shuffle_labels(train, np.random.default_rng([bench.seed, number, 2]))
         snapshot = write_snapshot(bench.work / f"snapshot-{number}", shuffled, test)
         policy = trained(bench, f"control-{number}", "preference", DPO, snapshot)
-        rows = sampled(bench, f"control-samples-{number}", policy, prompts, EVALUATED)
+        rows = sampled(bench, f"control-samples-{number}", policy, prompts, CONTROL_SAMPLES)
         gains.append(gains_by_prompt(gold_by_prompt((prompt, sample) for prompt, _, sample in rows), base))
     return {"gold_gain": rounded(np.mean(gains)), "t": rounded(np.mean([paired_t(g) for g in gains]), 2)}
 
@@ -187,7 +189,7 @@ def sampled(
     bench: Bench, name: str, policy: Input, prompts: Path, samples: int
 ) -> list[tuple[Any, str, Sample]]:
     """(prompt id, prompt, sample), the samples of a prompt one after another."""
-    config = {"prompts": str(prompts), "samples": samples, "max_new_tokens": NEW_TOKENS, "batch_size": 64}
+    config = {"prompts": str(prompts), "samples": samples, "max_new_tokens": NEW_TOKENS, "batch_size": BATCH}
     bench.stage(name, "generate", config, policy=policy)
     texts = {row["id"]: row["messages"][0]["content"] for row in read_jsonl(prompts)}
     rows = read_jsonl(bench.work / name / "completions.jsonl")
@@ -195,7 +197,7 @@ def sampled(
 
 
 def sample_of(row: dict[str, Any]) -> Sample:
-    return Sample(row["text"], row["finished"])
+    return Sample(row["text"])
 
 
 def neighbours(rows: list[tuple[Any, str, Sample]]) -> list[tuple[str, Sample, Sample]]:

@@ -6,19 +6,19 @@ import pytest
 from benchmarks._gold import Sample, gold_score, label, repetition, shuffle_labels
 
 
-def test_gold_rewards_reasons_and_punishes_repetition_and_no_end():
-    assert gold_score(Sample("It rains because the sky is heavy", True)) == pytest.approx(8 / 7)
-    assert gold_score(Sample("It rains because the sky is heavy", False)) == pytest.approx(8 / 7 - 0.5)
-    assert gold_score(Sample("", True)) == -2
-    assert gold_score(Sample("so so so so", True)) == pytest.approx(2.0)  # 8 - 4 * 1/2, cut at 2
+def test_gold_rewards_reasons_and_punishes_repetition_and_short_answers():
+    text = "It rains because the sky is heavy and the air is cold today"  # 13 words
+    assert gold_score(Sample(text)) == pytest.approx(10 / 13)
+    assert gold_score(Sample("because")) == pytest.approx(10 / 12)
+    assert gold_score(Sample("")) == -2
+    assert gold_score(Sample("so so so so")) == pytest.approx(40 / 12 - 4 / 2)
+    assert gold_score(Sample("if so then but when can will must may")) == 2
     assert repetition(["a", "b", "c", "a", "b", "c"]) == pytest.approx(1 / 4)
 
 
 def comparisons(n: int):
-    return [
-        ("p", Sample("because " * (i % 3) + "word one two three", True), Sample("plain words", True))
-        for i in range(n)
-    ]
+    texts = ["because " * (i % 3) + "word one two three" for i in range(n)]
+    return [("p", Sample(text), Sample("plain words")) for text in texts]
 
 
 def test_a_fifth_of_the_labels_is_wrong_and_equal_pairs_are_left_out():

@@ -7,7 +7,7 @@ import pytest
 from benchmarks._gold import Labeled, Sample
 from benchmarks.proof import best_of_figures, neighbours, policy_figures, reward_figures, write_snapshot
 
-GOOD, PLAIN = "because therefore", "plain words"  # gold 2 and 0
+GOOD, PLAIN = "because if so then", "plain words"  # gold 2 (cut from 3.3) and 0
 
 
 def answer(text: str, reward: float = 0.0) -> dict:
@@ -19,7 +19,7 @@ def evaluation(**values: float) -> dict:
 
 
 def test_the_clean_accuracy_counts_a_wrong_label_as_wrong():
-    side = Sample("x", True)
+    side = Sample("x")
     test = [Labeled("p", side, side, clean) for clean in (True, True, False, False)]
     scores = [(1, 0), (0, 1), (1, 0), (0, 1)]  # agrees with the labels of pairs 0 and 2
     items = [
@@ -54,13 +54,13 @@ def test_best_of_n_takes_the_answer_of_the_highest_reward():
 
 
 def test_every_sample_is_compared_once():
-    rows = [("id", "p", Sample(str(i), True)) for i in range(6)]
+    rows = [("id", "p", Sample(str(i))) for i in range(6)]
     pairs = neighbours(rows)
     assert [(a.text, b.text) for _, a, b in pairs] == [("0", "1"), ("2", "3"), ("4", "5")]
 
 
 def test_the_snapshot_holds_no_trace_of_gold(tmp_path):
-    pair = Labeled("Argue that it is so.", Sample("because", True), Sample("plain", False), True)
+    pair = Labeled("Argue that it is so.", Sample("because"), Sample("plain"), True)
     write_snapshot(tmp_path / "s", [pair], [])
     row = json.loads((tmp_path / "s" / "pairs-train.jsonl").read_text())
     assert set(row) == {"prompt", "chosen", "rejected", "margin", "group", "comparison"}
