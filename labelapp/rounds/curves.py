@@ -27,6 +27,7 @@ class Plot(NamedTuple):
     about: str
     unit: str = ""
     reference: float | None = None
+    smoothing: float = SMOOTHING  # weight of the newest point in the strong line
 
 
 LOSS = Plot("loss_nats", "Loss", "nats a pair; dashed: chance", "nats", math.log(2))
@@ -36,7 +37,7 @@ PLOTS = {
         LOSS,
         ACCURACY,
         Plot("margin", "Reward margin", "score of chosen minus rejected", "", 0.0),
-        Plot("held_out_accuracy", "Accuracy, held out", "on part of the test pairs; dashed: chance", "share", 0.5),
+        Plot("held_out_accuracy", "Accuracy, held out", "on part of the test pairs; dashed: chance", "share", 0.5, 1.0),
         Plot("counterfactual_penalty", "Counterfactual penalty", "in variances of the score", "", 0.0),
     ],
     "preference": [
@@ -83,12 +84,12 @@ class Curve:
 
     def draw(self, steps: int) -> Drawing:
         plot, points = self.plot, self.points
-        smooth = smoothed(points)
+        smooth = smoothed(points, plot.smoothing)
         shown = [value for _, value in points] + ([plot.reference] if plot.reference is not None else [])
         low, high = bounds(shown)
         right = max([steps, *(step for step, _ in points[-1:])]) or 1
         level = [] if plot.reference is None else [(0, plot.reference), (right, plot.reference)]
-        last = smooth[-1][1] if smooth else None
+        last = points[-1][1] if points else None  # as measured: a smoothed value stands in no row
         return Drawing(
             key=plot.key,
             title=plot.title,
@@ -145,11 +146,11 @@ def halved(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return merged + points[len(merged) * 2 :]
 
 
-def smoothed(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+def smoothed(points: list[tuple[float, float]], weight: float = SMOOTHING) -> list[tuple[float, float]]:
     """The exponential moving average."""
     found, mean = [], None
     for step, value in points:
-        mean = value if mean is None else mean + SMOOTHING * (value - mean)
+        mean = value if mean is None else mean + weight * (value - mean)
         found.append((step, mean))
     return found
 

@@ -22,7 +22,7 @@ class LaunchForm(forms.Form):
     seed = forms.IntegerField(min_value=0, max_value=LARGEST_SEED, initial=0, required=False)
 
     def __init__(self, *args, project: Project, **kwargs):
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, label_suffix="", **kwargs)
         self.fields["snapshot"].queryset = project.snapshots.all()
         self.fields["snapshot"].label_from_instance = snapshot_label
         self.fields["parent"].queryset = project.versions.filter(kind=Version.Kind.POLICY)
