@@ -132,7 +132,7 @@ def hint_at_small_torch():
     """Say how to avoid gigabytes of CUDA libraries where no GPU would use them."""
     chosen = os.environ.get("LABELAPP_TORCH_INDEX") or os.environ.get("PIP_FIND_LINKS")
     if sys.platform == "linux" and not chosen and not Path("/proc/driver/nvidia").exists():
-        say("      No NVIDIA GPU is here. The CPU build of torch is smaller by gigabytes; to get it, stop and start with")
+        say("      No NVIDIA GPU is here. For the CPU build of torch, smaller by gigabytes, stop and start with")
         say("      LABELAPP_TORCH_INDEX=https://download.pytorch.org/whl/cpu (see docs/install.md).")
 
 

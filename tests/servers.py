@@ -15,7 +15,7 @@ import httpx
 from django.conf import settings
 from django.db import connection
 
-START_SECONDS = 60
+START_SECONDS = 120
 
 
 def free_port() -> int:
