@@ -1,6 +1,6 @@
 """Artifacts: directories whose manifest.json names every file's SHA-256. Torch-free.
 
-The digest of an artifact is the SHA-256 of the bytes of its manifest.json, so one string vouches for the whole directory.
+The digest of an artifact is the SHA-256 of the bytes of its manifest.json: one string vouches for the whole directory.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from labelapp.models import Project
 
 
 class Command(BaseCommand):
-    help = "Import preferences: JSON lines in TRL's format, HH-RLHF's, or our judgments.jsonl, gzip or not. All or nothing."
+    help = "Import preferences: JSON lines in TRL's format, HH-RLHF's, or our judgments.jsonl. All or nothing."
 
     def add_arguments(self, parser):
         parser.add_argument("project", help="the project's short name, as in its address")
