@@ -35,9 +35,9 @@ from alignment.pairs import EncodedPair, Pair, encode_pairs, read_pairs, read_ti
 from alignment.scores import MICRO_TOKENS, Unit, backward, encode_text_row, scores_of
 from alignment.text import Messages, load_tokenizer
 
-HELD_OUT_PAIRS = 128  # watched while training; the full figure is the stage `evaluate`'s
-NORMALISED_PAIRS = 512  # whose scores give the card's mean and standard deviation
-WATCHES = 10  # times the held-out accuracy is taken
+HELD_OUT_PAIRS = 96  # watched while training; the full figure is the stage `evaluate`'s
+NORMALISED_PAIRS = 256  # whose scores give the card's mean and standard deviation
+WATCHES = 5  # times the held-out accuracy is taken: more would cost as much as training does
 
 
 def run(job: Job, config: RewardConfig) -> dict[str, Any]:
