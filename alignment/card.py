@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from alignment.config import Job
+from alignment.manifest import file_sha256
+
+FILE_FIELDS = {"text", "held_out_text", "rows", "held_out_rows", "prompts"}  # config fields that name files
 
 
 def card_of(job: Job, config: Any, *, metrics: list[dict[str, Any]], **facts: Any) -> dict[str, Any]:
@@ -16,13 +19,24 @@ def card_of(job: Job, config: Any, *, metrics: list[dict[str, Any]], **facts: An
     return {
         "stage": job.stage,
         "inputs": {name: given.sha256 for name, given in job.inputs.items()},
-        "config": asdict(config),
+        **told(asdict(config)),
         "seed": job.seed,
         "code": {"labelapp": installed("labelapp"), "alignment_sha256": CODE},
         "libraries": {name: installed(name) for name in ("torch", "transformers", "tokenizers")},
         "metrics": metrics,
         **facts,
     }
+
+
+def told(config: dict[str, Any]) -> dict[str, Any]:
+    """{"config", "files"}: the config with its files by name alone, and the SHA-256 of each one that still exists."""
+    shown, files = dict(config), {}
+    for field in FILE_FIELDS & set(config):
+        one = isinstance(config[field], str)
+        paths = [Path(path) for path in ([config[field]] if one else config[field])]
+        shown[field] = paths[0].name if one else [path.name for path in paths]
+        files |= {path.name: file_sha256(path) for path in paths if path.is_file()}
+    return {"config": shown, "files": dict(sorted(files.items()))}
 
 
 def installed(package: str) -> str | None:

@@ -115,6 +115,10 @@ class Optimization:
         require(0 < self.learning_rate < 1, "learning_rate", self.learning_rate, "choose a value between 0 and 1")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1 row")
         require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+        require(self.max_steps >= 0, "max_steps", self.max_steps, "a number of steps, or 0 for no limit")
+        require(0 <= self.warmup_share <= 1, "warmup_share", self.warmup_share, "a share from 0 to 1")
+        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
+        require(self.max_grad_norm > 0, "max_grad_norm", self.max_grad_norm, "a positive number, 1.0 is usual")
         require(self.checkpoint_every >= 1, "checkpoint_every", self.checkpoint_every, "at least 1 step")
 
 
@@ -182,6 +186,7 @@ class RewardConfig:
     def __post_init__(self) -> None:
         require(self.margin in {"none", "additive", "scaled"}, "margin", self.margin, "none, additive or scaled")
         require(0 <= self.label_smoothing < 0.5, "label_smoothing", self.label_smoothing, "0 up to below 0.5")
+        require(self.centering >= 0, "centering", self.centering, "0 or more")
         require(self.tie_weight >= 0, "tie_weight", self.tie_weight, "0 or more")
         require(self.counterfactual_weight >= 0, "counterfactual_weight", self.counterfactual_weight, "0 or more")
         object.__setattr__(self, "optimization", optimization(self.optimization))
@@ -219,6 +224,7 @@ class GenerateConfig:
         require(self.temperature >= 0, "temperature", self.temperature, "0 (greedy) or more")
         require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0, at most 1")
         require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "at least 1")
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1 completion at a time")
 
 
 @dataclass(frozen=True)
@@ -243,6 +249,7 @@ class EvaluateConfig:
         require(self.samples >= 1, "samples", self.samples, "at least 1")
         require(self.max_prompts >= 1, "max_prompts", self.max_prompts, "at least 1")
         require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "at least 1")
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1 completion at a time")
         require(self.temperature > 0, "temperature", self.temperature, "above 0: greedy answers say nothing of the KL")
 
 

@@ -10,7 +10,8 @@ import re
 from typing import NamedTuple
 
 # Left of the colon the male form. Chosen by hand: common nouns and pronouns of people with one clear counterpart.
-# Left out are words with a second, ungendered sense in most of their uses (guy, master, miss, prince of a firm).
+# Left out are words with a second, ungendered sense in most of their uses (guy, master, miss, host), and god: debates
+# are about God, and a goddess would change what a text says, not whom it speaks of.
 _PAIRS = """
 he:she himself:herself man:woman men:women boy:girl boys:girls male:female males:females
 gentleman:lady gentlemen:ladies father:mother fathers:mothers dad:mom dads:moms daddy:mommy papa:mama
@@ -23,7 +24,7 @@ policeman:policewoman policemen:policewomen fireman:firewoman firemen:firewomen
 businessman:businesswoman businessmen:businesswomen salesman:saleswoman chairman:chairwoman
 spokesman:spokeswoman congressman:congresswoman manhood:womanhood fatherhood:motherhood
 fatherly:motherly brotherhood:sisterhood masculine:feminine masculinity:femininity monk:nun hero:heroine
-heroes:heroines god:goddess gods:goddesses heir:heiress host:hostess duke:duchess schoolboy:schoolgirl
+heroes:heroines heir:heiress duke:duchess schoolboy:schoolgirl
 """
 PAIRS = tuple(tuple(pair.split(":")) for pair in _PAIRS.split())
 _FIXED = {**dict(PAIRS), **{female: male for male, female in PAIRS}, "him": "her", "hers": "his"}

@@ -193,7 +193,9 @@ def accuracy_price(changes: Sequence[dict[str, Any]]) -> dict[str, Any]:
     moved = next(entry for entry in changes if entry["key"] == "reward_accuracy_change")
     turned = {to: None if moved[of] is None else -moved[of] for to, of in
               (("value", "value"), ("low", "high"), ("high", "low"))}  # fmt: skip
-    return {**moved, "key": "accuracy_price", **turned, "note": "accuracy lost to the mitigation, paired"}
+    _, _, doubt = moved["note"].partition("; ")  # few groups, or no interval
+    notes = "; ".join(filter(None, ["accuracy lost to the mitigation, paired", doubt]))
+    return {**moved, "key": "accuracy_price", **turned, "note": notes}
 
 
 def measures(panel: Panel, scores: Scores) -> list[Measure]:

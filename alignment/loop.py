@@ -193,7 +193,7 @@ def _restore_generators(facts: dict[str, Any], tensors: dict[str, torch.Tensor])
 def read_jsonl(path: str | Path, what: str) -> Iterable[tuple[int, dict[str, Any]]]:
     """(1-based line number, object) of every line that is not blank. Raises JobError naming the line."""
     try:
-        lines = Path(path).read_text().splitlines()
+        lines = Path(path).read_text(encoding="utf-8").split("\n")  # splitlines() would cut at U+2028 inside a text
     except (OSError, UnicodeDecodeError) as error:
         raise JobError(f"cannot read the {what} in {path}: {error}") from error
     for number, line in enumerate(lines, 1):

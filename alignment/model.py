@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from alignment.config import JobError
-from alignment.manifest import ArtifactError, write_manifest
+from alignment.manifest import MANIFEST, ArtifactError, read_manifest, write_manifest
 
 PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5", ".py"}
 
@@ -53,8 +53,24 @@ def new_policy(
 
 
 def load_policy(path: str | Path) -> PreTrainedModel:
-    """The causal language model of a checkpoint, in fp32, without dropout. Raises ArtifactError."""
-    return _load(AutoModelForCausalLM, path)
+    """The causal language model of a checkpoint, in fp32, without dropout. Raises ArtifactError, JobError."""
+    model = _load(AutoModelForCausalLM, path)
+    if not head_is_plain(model):
+        raise JobError(f"{type(model).__name__} does more than a matrix product after its last layer; use another")
+    return model
+
+
+@torch.no_grad()
+def head_is_plain(model: PreTrainedModel) -> bool:
+    """Whether the logits are the output weights times the last hidden state, as `token_logprobs` takes them.
+
+    A bias (Phi), a scale (Cohere, Granite) or a soft cap (Gemma 2) would otherwise be left out silently.
+    """
+    ids = torch.arange(8, device=model.device)[None]
+    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+    plain = torch.nn.functional.linear(hidden, model.get_output_embeddings().weight)
+    difference = model(input_ids=ids, use_cache=False).logits - plain
+    return not difference.norm() > 1e-3 * plain.norm()  # damaged weights are not this check's business
 
 
 def load_reward(path: str | Path) -> PreTrainedModel:
@@ -98,13 +114,19 @@ def _load(kind: Any, path: str | Path, **overrides: Any) -> PreTrainedModel:
 
 
 def refuse_unsafe_files(path: str | Path) -> None:
-    """Raises ArtifactError for a directory that holds pickled weights or asks for its own code."""
+    """Raises ArtifactError for a directory that holds pickled weights, asks for its own code, or holds more than its
+    manifest names: a file laid beside the others (an adapter, a chat template) would be loaded unverified."""
     path = Path(path)
     if not (path / "config.json").is_file():
         raise ArtifactError(f"{path} is no checkpoint: it has no config.json")
     for found in sorted(path.rglob("*")):
         if found.suffix in PICKLED:
             raise ArtifactError(f"{found} can run code when loaded; a checkpoint holds safetensors and JSON only")
+    if (path / MANIFEST).is_file():
+        listed = {MANIFEST, *read_manifest(path)["files"]}
+        found = {str(p.relative_to(path)) for p in path.rglob("*") if p.is_file()}
+        if extra := sorted(found - listed):
+            raise ArtifactError(f"{path / extra[0]} is not named in the checkpoint's manifest; nobody vouches for it")
     if "auto_map" in json.loads((path / "config.json").read_text()):
         raise ArtifactError(f"{path}/config.json names code of its own (auto_map), which is never run")
 

@@ -261,10 +261,14 @@ def _counterfactual(tokenizer: PreTrainedTokenizerBase, prompt: Messages, text: 
 def draw_counterfactuals(
     natural: Sequence[Unit], templates: Sequence[Unit], *, count: int, seed: int, step: int
 ) -> list[Unit]:
-    """Half natural texts (where there are any) and half templates: a pure function of the seed and the step."""
+    """Half natural texts (where there are any) and half templates: a pure function of the seed and the step.
+
+    At most `count`: a large batch takes every template once.
+    """
     generator = np.random.default_rng([seed, step, 1])
     from_data = min(count // 2, len(natural))
     picked = (
         [natural[i] for i in generator.choice(len(natural), from_data, replace=False)] if from_data else []
     )
-    return picked + [templates[i] for i in generator.choice(len(templates), count - from_data, replace=False)]
+    from_templates = min(count - from_data, len(templates))
+    return picked + [templates[i] for i in generator.choice(len(templates), from_templates, replace=False)]

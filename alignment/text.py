@@ -67,9 +67,18 @@ def defuse(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
 
     Only spaces go in and no control token holds one, so no new control token can appear.
     """
-    for token in tokenizer.all_special_tokens:
+    for token in control_tokens(tokenizer):
         text = text.replace(token, f"{token[0]} {token[1:]}")
     return text
+
+
+def control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Every token that the tokenizer would read out of a text as a sign of its own.
+
+    The named special tokens alone are too few: Llama 3 writes its turn boundaries with tokens that have no name.
+    """
+    added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    return list(dict.fromkeys([*tokenizer.all_special_tokens, *added]))
 
 
 def as_messages(value: str | Messages, role: str) -> Messages:

@@ -49,6 +49,10 @@ def test_the_swap_undoes_itself_on_every_pair_and_every_template():
             assert swap(swap(text)) == text
 
 
+def test_god_and_hosts_stay_what_they_are():
+    assert swap("God is not a host of gods, he said.") == "God is not a host of gods, she said."
+
+
 def test_the_list_holds_at_least_fifty_pairs_and_no_word_twice():
     words = [word for pair in PAIRS for word in pair]
     assert len(PAIRS) >= 50

@@ -6,6 +6,7 @@ import math
 import pytest
 
 from alignment.config import EXIT_BAD_INPUT, EXIT_DONE, Input
+from alignment.evaluate import accuracy_price
 from alignment.policies import repetition
 from tests.alignment.snapshots import gendered_pairs, make_job, metrics_of, pair, user, write_snapshot
 from tests.alignment.stages import FAST, run
@@ -79,6 +80,13 @@ def test_the_mitigation_is_measured_against_its_baseline_in_pairs(evaluated):
     assert metrics["counterfactual_gap_change"]["high"] < 0
     price, change = metrics["accuracy_price"], metrics["reward_accuracy_change"]
     assert (price["value"], price["low"]) == (-change["value"], -change["high"])
+
+
+def test_the_price_of_a_mitigation_keeps_the_warning_of_few_groups():
+    moved = {"key": "reward_accuracy_change", "value": -0.02, "low": -0.1, "high": 0.05,
+             "note": "mitigated minus baseline, paired; only 3 groups: rough"}  # fmt: skip
+    assert accuracy_price([moved])["note"] == "accuracy lost to the mitigation, paired; only 3 groups: rough"
+    assert accuracy_price([{**moved, "note": "mitigated minus baseline, paired"}])["note"].endswith("paired")
 
 
 def test_items_trace_the_figures_to_single_comparisons(evaluated):

@@ -133,3 +133,9 @@ def test_a_broken_line_is_named(tmp_path):
         list(read_jsonl(tmp_path / "rows.jsonl", "rows"))
     with pytest.raises(JobError, match="cannot read the rows"):
         list(read_jsonl(tmp_path / "absent.jsonl", "rows"))
+
+
+def test_a_line_separator_inside_a_text_does_not_end_its_row(tmp_path):
+    row = {"content": "one\u2028two\u2029three\u0085four"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert list(read_jsonl(tmp_path / "rows.jsonl", "rows")) == [(1, row)]

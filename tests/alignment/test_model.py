@@ -3,7 +3,13 @@ import pickle
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    CohereConfig,
+    CohereForCausalLM,
+)
 
 from alignment.config import JobError
 from alignment.manifest import ArtifactError, file_sha256, verify
@@ -82,6 +88,23 @@ def test_a_checkpoint_that_brings_code_is_refused(own):
     (own / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModelForCausalLM": "evil.Model"}}))
     with pytest.raises(ArtifactError, match="auto_map"):
         load_policy(own)
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "chat_template.jinja.bak"])
+def test_a_file_laid_beside_the_listed_ones_is_refused(own, name):
+    (own / name).write_text("{}")
+    with pytest.raises(ArtifactError, match=f"{name} is not named in the checkpoint's manifest"):
+        load_policy(own)
+
+
+def test_a_policy_whose_head_is_more_than_a_product_is_refused(tmp_path, own):
+    config = CohereConfig(
+        vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        pad_token_id=0, eos_token_id=1, bos_token_id=2, logit_scale=0.25,
+    )  # fmt: skip
+    save_checkpoint(CohereForCausalLM(config), load_tokenizer(own), tmp_path / "cohere", {})
+    with pytest.raises(JobError, match="more than a matrix product"):
+        load_policy(tmp_path / "cohere")
 
 
 def test_a_directory_without_a_model_is_a_sentence(tmp_path):

@@ -170,6 +170,12 @@ def test_counterfactuals_are_drawn_by_seed_and_step_alone():
     assert sum(unit[0][0] > 0 or unit in natural for unit in first) >= 3
 
 
+def test_a_batch_larger_than_all_templates_draws_each_once():
+    templates = [([i], [i]) for i in range(9)]
+    drawn = draw_counterfactuals([([-1], [-1])], templates, count=40, seed=1, step=4)
+    assert sorted(drawn) == sorted([([-1], [-1]), *templates])
+
+
 def test_a_step_that_is_not_finite_leaves_the_weights(tmp_path, model, tokenizer):
     pairs = encoded(tokenizer, tmp_path, [pair("Why?", "a", "b", margin=math.nan)])
     config = build(RewardConfig, {})

@@ -1,0 +1,21 @@
+"""The card says what was read by digest, and nothing of where or when."""
+
+from alignment.card import card_of
+from alignment.config import Job, SFTConfig, build
+from alignment.manifest import file_sha256
+
+
+def test_the_same_rows_in_another_folder_make_the_same_card_and_other_rows_another(tmp_path):
+    def card(folder, text):
+        rows = tmp_path / folder / "rows.jsonl"
+        rows.parent.mkdir()
+        rows.write_text(text)
+        job = Job("sft", {}, {"rows": str(rows)}, str(tmp_path))
+        return card_of(job, build(SFTConfig, job.config), metrics=[])
+
+    first = card("a", "one")
+    assert first == card("b", "one") != card("c", "two")
+    assert first["config"]["rows"] == "rows.jsonl" and first["files"] == {
+        "rows.jsonl": file_sha256(tmp_path / "a" / "rows.jsonl")
+    }
+    assert str(tmp_path) not in str(first)
