@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from labelapp.datasets.strict_json import BadRow
 from labelapp.models import message_hash, text_hash
 
 ROLES = {"system", "user", "assistant"}
@@ -17,6 +16,10 @@ DIALOGUE = re.compile(r"\n\n(Human|Assistant):")
 SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 MAX_COMPLETIONS = 9
 MAX_NAME = 100
+
+
+class BadRow(ValueError):
+    """A row cannot be taken. The message is a reason for a person, without the row's number."""
 
 
 @dataclass(frozen=True)

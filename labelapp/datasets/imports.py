@@ -9,9 +9,9 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from django.db import connection
 
-from labelapp.datasets.formats import Row, default_group, read_row
+from labelapp.datasets.formats import BadRow, Row, default_group, read_row
 from labelapp.datasets.reading import MAX_LINE, numbered_lines
-from labelapp.datasets.strict_json import BadRow, decode
+from labelapp.datasets.strict_json import BadJson, decode
 from labelapp.labeling.queue import create_comparisons
 from labelapp.models import (
     Comparison,
@@ -71,7 +71,7 @@ def _read(items: Iterable[tuple[int, Any]], decoded: Callable[[Any], dict], repo
         report.rows += 1
         try:
             yield number, read_row(decoded(item), source=report.source)
-        except BadRow as error:
+        except (BadRow, BadJson) as error:
             report.refuse(number, str(error))
 
 

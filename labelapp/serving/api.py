@@ -15,14 +15,16 @@ from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpRe
 from django.views.decorators.csrf import csrf_exempt
 
 from labelapp.accounts import keys
+from labelapp.datasets.strict_json import BadJson, decode
 from labelapp.models import ApiKey, Version
-from labelapp.serving import gateway, lookup, protocol, strict_json
+from labelapp.serving import gateway, lookup, protocol
 from labelapp.serving.answers import Chat, Completion, Shape, event_line, stream_lines
-from labelapp.serving.errors import ApiError, model_not_ready
+from labelapp.serving.errors import ApiError, invalid, model_not_ready
 from labelapp.serving.limits import Buckets, RateExceeded
 
 log = structlog.get_logger(__name__)
 PING_SECONDS = 15
+MOST_VALUES = 100_000  # in the JSON of one body
 buckets = Buckets(settings.API_REQUESTS_PER_MINUTE)
 
 
@@ -121,7 +123,11 @@ def read_body(request: HttpRequest) -> dict[str, Any]:
     raw = request.read(limit + 1)
     if len(raw) > limit:
         raise ApiError(413, "request_too_large", f"The body is larger than {limit} bytes.")
-    return strict_json.decode(raw)
+    try:
+        return decode(raw, most=MOST_VALUES)
+    except BadJson as error:
+        code = "invalid_value" if error.path else "invalid_json"
+        raise invalid(error.path or None, f"{error.path or 'The body'}: {error}.", code) from error
 
 
 async def answer(request: HttpRequest, key: ApiKey, ask: protocol.Ask, shape_of: type[Shape]) -> HttpResponse:

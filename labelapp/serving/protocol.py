@@ -3,12 +3,12 @@
 Follows the OpenAI API (openai-openapi, spec 2.3.0) with the extra sampling fields of vLLM.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from labelapp.serving.errors import invalid, unsupported
-from labelapp.serving.strict_json import show
 
 MAX_CHOICES = 16  # n; the specification allows 128, an engine on a CPU does not
 MAX_ROWS = 64  # prompts times n in one request
@@ -164,6 +164,11 @@ class Fields:
         for name in self.body.keys() - self.seen - IGNORED:
             if not any(is_same(self.body[name], nothing) for nothing in NOTHING_ASKED.get(name, (None,))):
                 raise unsupported(name[:80])
+
+
+def show(value: Any) -> str:
+    """A value as an error may quote it."""
+    return json.dumps(value, ensure_ascii=False)[:80]
 
 
 def is_number(value: Any) -> bool:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from labelapp.datasets.formats import default_group, read_row
-from labelapp.datasets.strict_json import BadRow, decode
+from labelapp.datasets.formats import BadRow, default_group, read_row
+from labelapp.datasets.strict_json import BadJson, decode
 from labelapp.models import text_hash
 
 QUESTION = {"role": "user", "content": "Which is better?"}
@@ -130,10 +130,22 @@ def test_a_row_that_cannot_be_meant_is_refused_with_its_reason(record, reason):
     ],
 )
 def test_json_that_something_downstream_would_choke_on_is_refused(line, reason):
-    with pytest.raises(BadRow, match=reason):
+    with pytest.raises(BadJson, match=reason):
         decode(line)
 
 
 def test_thirty_two_levels_and_pairs_of_surrogates_are_fine():
     assert decode(b'{"a": ' + b"[" * 31 + b"]" * 31 + b"}")
     assert decode(b'{"a": "\\ud83d\\ude00"}') == {"a": "\U0001f600"}
+
+
+def test_the_value_that_cannot_be_taken_is_named_by_its_path():
+    with pytest.raises(BadJson) as refusal:
+        decode(b'{"messages": [{"role": "user"}, {"content": {"deep": NaN}}]}')
+    assert refusal.value.path == "messages[1].content.deep"
+
+
+def test_more_values_than_allowed_are_refused():
+    assert decode(b'{"a": [1, 2, 3]}', most=6)
+    with pytest.raises(BadJson, match="more than 5 values"):
+        decode(b'{"a": [1, 2, 3]}', most=5)
