@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple
 
+from django.db.models import Exists, OuterRef
+
 from labelapp.models import Comparison, Judgment, Project, Slot
 
 TITLES = {
@@ -69,10 +71,12 @@ def project_counts(project: Project) -> dict[str, int]:
 
 
 def comparisons_in(project: Project, state: str):
-    """Comparisons with a place that is open, or one that is leased, or places that are all done."""
+    """Comparisons with a place that is open, or one that is leased, or places that are all done.
+
+    EXISTS becomes a join; a NOT IN over more slots than fit into work_mem would read them again for every comparison.
+    """
     comparisons = Comparison.objects.filter(project=project)
-    slots = Slot.objects.filter(project=project)
+    slots = Slot.objects.filter(comparison=OuterRef("pk"))
     if state == Slot.State.DONE:
-        left = slots.exclude(state=Slot.State.DONE).values("comparison")
-        return comparisons.filter(pk__in=slots.values("comparison")).exclude(pk__in=left)
-    return comparisons.filter(pk__in=slots.filter(state=state).values("comparison"))
+        return comparisons.filter(Exists(slots), ~Exists(slots.exclude(state=Slot.State.DONE)))
+    return comparisons.filter(Exists(slots.filter(state=state)))

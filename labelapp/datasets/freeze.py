@@ -34,6 +34,7 @@ class Counts:
     pairs_test: int = 0
     undecided_pairs: int = 0
     train_prompts_left_out: int = 0
+    judgments_left_out: int = 0
     annotators: set[str] = field(default_factory=set)
     groups: dict[str, set[str]] = field(default_factory=lambda: {split: set() for split in SPLITS})
     guidelines: set[int] = field(default_factory=set)
@@ -57,6 +58,7 @@ class Counts:
                 "undecided_pairs": self.undecided_pairs,
                 "annotators": len(self.annotators),
                 "train_prompts_left_out": self.train_prompts_left_out,
+                "judgments_left_out": self.judgments_left_out,
             },
             "split": {
                 "rule": "alignment.manifest.split_of(group, test_share)",
@@ -93,6 +95,7 @@ def write_files(project: Project, folder: Path) -> Counts:
         files = {name: stack.enter_context(open(folder / f"{name}.jsonl", "w")) for name in names}
         left_out = train_prompts_also_in_test(project)
         counts.train_prompts_left_out = len(left_out)
+        counts.judgments_left_out = Judgment.objects.standing().filter(comparison__prompt__in=left_out).count()
         for comparison in _judged_comparisons(project).exclude(prompt__in=left_out).iterator(chunk_size=CHUNK):
             if comparison.standing:
                 _write_comparison(comparison, split_of(comparison.prompt.group, project.test_share), files, counts)

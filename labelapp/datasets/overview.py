@@ -51,13 +51,18 @@ def gather(project: Project) -> Facts:
     return Facts(
         counts=counts,
         snapshot=snapshot,
-        unfrozen=max(0, counts["judgments"] - (snapshot.judgments if snapshot else 0)),
+        unfrozen=max(0, counts["judgments"] - (seen_by(snapshot) if snapshot else 0)),
         round=project.rounds.filter(kind=Round.Kind.TRAINING).first(),
         trained=bool(snapshot) and snapshot.rounds.exists(),
         candidate=candidate,
         audit=candidate.audits.first() if candidate else None,
         deployment=deployment,
     )
+
+
+def seen_by(snapshot: Snapshot) -> int:
+    """Judgments that a snapshot holds, or left out because their prompt reads like a test prompt."""
+    return snapshot.judgments + snapshot.manifest["counts"].get("judgments_left_out", 0)
 
 
 def _candidate(project: Project, deployment: Deployment | None) -> Version | None:

@@ -123,6 +123,7 @@ def test_a_train_prompt_that_reads_like_a_test_prompt_is_left_out(project):
     vote(project, "a", group=TRAIN[4], prompt=f"  argue   for {TEST[0].upper()}.")
     snapshot = freeze_snapshot(project=project, by=None)
     assert snapshot.manifest["counts"]["train_prompts_left_out"] == 1
+    assert snapshot.manifest["counts"]["judgments_left_out"] == 1
     assert TRAIN[4] not in {row["group"] for row in rows(snapshot, "judgments.jsonl")}
 
 

@@ -11,6 +11,7 @@ from django.urls import reverse
 from alignment.manifest import file_sha256, split_of
 from labelapp.datasets import views
 from labelapp.datasets.actions import freeze_snapshot
+from labelapp.datasets.figures import comparisons_in
 from labelapp.models import Judgment, Prompt
 from tests.datasets.rows import as_file, pair, vote
 from tests.factories import add_member, make_comparison, make_project, make_user
@@ -218,6 +219,11 @@ def test_comparisons_are_listed_by_state(project):
     assert len(listed("")) == 5 and len(listed("bogus")) == 5
 
 
+def test_what_is_done_is_found_by_joins_however_many_places_are_left(project):
+    plan = comparisons_in(project, "done").explain()
+    assert "Anti Join" in plan and "SubPlan" not in plan
+
+
 def test_judgments_come_in_pages(project, monkeypatch):
     monkeypatch.setattr("labelapp.datasets.row_views.PAGE", 4)
     client, address = signed_in("res"), reverse("judgments", args=[project.slug])
@@ -237,6 +243,13 @@ def test_the_project_page_says_what_is_next_for_each_role(project):
     assert admin.context["next"].button == "Launch a round"
     assert researcher.context["next"].button == "See the snapshot"
     assert b">res <" in admin.content.replace(b"\n", b"") or b"res" in admin.content
+
+
+def test_judgments_that_no_snapshot_may_hold_do_not_ask_to_be_frozen(project):
+    vote(project, "b", group=TRAIN, prompt=f"ARGUE for {TEST}.")
+    assert freeze_snapshot(project=project, by=None).manifest["counts"]["judgments_left_out"] == 1
+    page = signed_in("adm").get(reverse("project", args=[project.slug]))
+    assert page.context["facts"].unfrozen == 0 and page.context["next"].button == "Launch a round"
 
 
 def test_a_new_project_starts_with_judging(db):
