@@ -94,8 +94,10 @@ def close(round: Round, state: str, *, code: str = "", error: str = "") -> None:
 
 
 def release(held: Claim, *, reason: str) -> None:
-    """Give the round back to the queue, to be resumed: the attempt does not count."""
+    """Give the round back to the queue, to be resumed: the attempt does not count. One to be cancelled ends here."""
     with fenced(held) as round:
+        if round.cancel_requested_at:
+            return close(round, State.CANCELLED)
         requeue(round, "released", reason=reason)
         Round.objects.filter(pk=round.pk).update(attempt=F("attempt") - 1)
 

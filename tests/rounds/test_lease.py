@@ -105,6 +105,14 @@ def test_a_lost_round_that_was_to_be_cancelled_is_cancelled(round):
     assert round.state == "cancelled"
 
 
+def test_a_round_given_back_that_was_to_be_cancelled_waits_for_no_other_worker(round):
+    held = lease.claim(round.pk, owner="one")
+    request_cancel(round=round)
+    lease.release(held, reason="the worker is shutting down")
+    round.refresh_from_db()
+    assert round.state == "cancelled" and round.finished_at
+
+
 def test_a_lost_message_is_rung_again(round, django_capture_on_commit_callbacks):
     Round.objects.filter(pk=round.pk).update(rung_at=Now() - timedelta(seconds=11))
     with django_capture_on_commit_callbacks() as rings:
