@@ -162,7 +162,7 @@ class Line(NamedTuple):
 def line_of(round: Round) -> Line:
     made = [version for version in round.versions.all() if version.kind == Version.Kind.POLICY]
     made = made or list(round.versions.all())
-    audit = latest_audit(made[0]) if made else None
+    audit = next(iter(made[0].audits.all()), None) if made else None  # newest first, and prefetched
     event = next((event for event in round.events.all() if event.kind == "collected"), None)
     return Line(
         round=round,

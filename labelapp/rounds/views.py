@@ -32,8 +32,8 @@ TYPES = {".json": "application/json", ".jsonl": "text/plain; charset=utf-8", ".t
 @project_page("research")
 def rounds(request: HttpRequest, project: Project) -> HttpResponse:
     """The newest rounds, with what came out of them."""
-    newest = project.rounds.select_related("parent", "snapshot").prefetch_related("versions", "events")[:LISTED]
-    lines = [overview.line_of(round) for round in newest]
+    newest = project.rounds.select_related("parent", "snapshot")[:LISTED]
+    lines = [overview.line_of(round) for round in newest.prefetch_related("versions__audits__metrics", "events")]
     return TemplateResponse(request, "rounds/rounds.html", {"lines": lines, "section": "rounds"})
 
 

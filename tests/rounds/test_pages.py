@@ -4,6 +4,8 @@ import json
 
 import pytest
 from django.conf import settings
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from labelapp.models import MetricRow, Round, Stage
 from labelapp.rounds import lease, results
@@ -142,6 +144,19 @@ def test_the_list_shows_state_lineage_and_the_headline_figure(client, round):
     page = open_as(client, round.project, "researcher", "").content.decode()
     assert round.parent.name in page and round.versions.get(kind="policy").name in page
     assert "win rate" in page
+
+
+def test_a_longer_list_asks_no_more_queries(client, round):
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as asked:
+            assert open_as(client, round.project, "researcher", "").status_code == 200
+        return len(asked)
+
+    finish(round)
+    open_as(client, round.project, "researcher", "")
+    one = queries()
+    finish(launch_round(project=round.project, snapshot=round.snapshot, parent=round.parent, mitigation=True))
+    assert queries() == one
 
 
 def test_a_failed_round_says_why_in_a_sentence(client, round):
