@@ -1,7 +1,7 @@
 """What a row of a preference file says. Pure functions; every refusal is a BadRow with its reason.
 
 Taken are TRL's preference format (explicit and implicit prompt, plain text and conversational), the whole dialogues
-of HH-RLHF, and rows of completions: our own judgments.jsonl, or open questions where no answer is given.
+of HH-RLHF, rows of completions: our own judgments.jsonl, or open questions where no answer is given; and fresh prompts.
 """
 
 import re
@@ -42,6 +42,7 @@ class Row:
     group: str | None
     answer: Answer | None
     overlap: int | None = None
+    fresh: bool = False  # no completions: the policy is to answer
 
     @cached_property
     def prompt_hash(self) -> str:
@@ -59,12 +60,14 @@ class Row:
 
 def read_row(record: dict[str, Any], *, source: str) -> Row:
     """What the record says. Completions come in the order of their hashes: a position must not betray the winner."""
+    if record.get("fresh"):
+        return _fresh_row(record)
     if "completions" in record:
         row = _set_row(record, source)
     elif "chosen" in record and "rejected" in record:
         row = _pair_row(record, source)
     else:
-        raise BadRow('needs "chosen" and "rejected", or "prompt" and "completions"')
+        raise BadRow('needs "chosen" and "rejected", or "prompt" and "completions", or "prompt" and "fresh": true')
     texts = [text for text, _ in row.completions]
     if not all(text.strip() for text in texts):
         raise BadRow("a completion is empty")
@@ -82,6 +85,12 @@ def default_group(prompt: list[dict[str, str]]) -> str:
 def normalised(text: str) -> str:
     """The text without what a reader overlooks: case and white space."""
     return " ".join(text.casefold().split())
+
+
+def _fresh_row(record: dict[str, Any]) -> Row:
+    if record["fresh"] is not True or "prompt" not in record or {"completions", "chosen", "rejected"} & record.keys():
+        raise BadRow("a fresh row is a prompt and fresh: true, without completions")
+    return Row(_prompt(record["prompt"]), [], _name(record, "group", 200), answer=None, fresh=True)
 
 
 def _pair_row(record: dict[str, Any], source: str) -> Row:

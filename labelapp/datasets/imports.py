@@ -38,6 +38,7 @@ class Report:
     source: str
     rows: int = 0
     prompts: int = 0
+    fresh_prompts: int = 0
     completions: int = 0
     comparisons: int = 0
     judgments: int = 0
@@ -103,6 +104,7 @@ def store_rows(project: Project, protocol: ProtocolVersion, batch: list[Numbered
     """Write what is not there yet. Rows that contradict what is there go into the report."""
     prompts = _store_prompts(project, batch, report)
     batch = [(number, row) for number, row in batch if _keeps_group(number, row, prompts, report)]
+    batch = [(number, row) for number, row in batch if not row.fresh]
     completions = _store_completions(batch, prompts, report)
     comparisons = _store_comparisons(project, batch, prompts, completions, report)
     _store_judgments(project, protocol, batch, comparisons, report)
@@ -120,12 +122,16 @@ def _store_prompts(project: Project, batch: list[NumberedRow], report: Report) -
             content_hash=digest,
             group=row.group or default_group(row.prompt),
             source=report.source,
+            fresh=row.fresh,
         )
         for digest, row in wanted.items()
         if digest not in found
     ]
     Prompt.objects.bulk_create(new, ignore_conflicts=True)
     report.prompts += len(new)
+    made_fresh = sum(prompt.fresh for prompt in new)
+    report.fresh_prompts += made_fresh
+    report.known += sum(row.fresh for _, row in batch) - made_fresh
     return found | _prompts(project, [prompt.content_hash for prompt in new])
 
 

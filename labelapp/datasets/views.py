@@ -102,6 +102,8 @@ def summary(report) -> str:
     parts = [f"{report.judgments} new judgments", f"{report.comparisons} new comparisons"]
     if report.open_comparisons:
         parts[1] += f" ({report.open_comparisons} open for labelers)"
+    if report.fresh_prompts:
+        parts.append(f"{report.fresh_prompts} fresh prompts")
     return f"{report.source}: {report.rows} rows, {', '.join(parts)}, {report.known} already known."
 
 

@@ -109,7 +109,8 @@ def sample_comparisons(
     refuse_changed(rivals)
     eligible = list(fresh_prompts(project, rivals).order_by("pk"))
     if not eligible:
-        raise NoFreshPrompts("No fresh prompt is left for this pair of versions: import more prompts marked as fresh.")
+        remedy = 'import more prompts, as rows {"prompt": "...", "fresh": true}.'
+        raise NoFreshPrompts(f"No fresh prompt is left for this pair of versions: {remedy}")
     chosen = random.Random(seed).sample(eligible, min(prompts, len(eligible)))
     config = {"prompts": write_prompts(chosen), **settings_of_generate}
     recipe = {

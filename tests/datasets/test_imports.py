@@ -127,6 +127,18 @@ def test_open_rows_get_places_for_people_here(project):
     assert take(project, {"prompt": "p", "completions": ["b", "a"]}).known == 1
 
 
+def test_fresh_prompts_wait_for_the_policy(project):
+    fresh = {"prompt": "Argue for boats.", "fresh": True}
+    report = take(project, fresh, pair())
+    assert (report.fresh_prompts, report.prompts, report.comparisons, report.known) == (1, 2, 1, 0)
+    assert Prompt.objects.get(fresh=True).last_turn == "Argue for boats."
+    again = take(project, fresh, {"prompt": "Argue for trains.", "fresh": True})
+    assert (again.fresh_prompts, again.known) == (0, 2)
+    assert Prompt.objects.filter(fresh=True).count() == 1  # a prompt that came with completions stays what it is
+    with pytest.raises(ImportRefused, match="1 of 1"):
+        take(project, pair() | {"fresh": True})
+
+
 def test_authors_are_kept(project):
     take(project, pair(chosen_model="gpt", rejected_model="human"))
     assert set(Completion.objects.values_list("text", "author")) == {

@@ -44,7 +44,8 @@ class Command(BaseCommand):
             return
         self.stdout.write(
             f"{report.rows} rows: {report.judgments} new judgments, {report.comparisons} new comparisons"
-            f" ({report.open_comparisons} open), {report.known} already known, {report.bad_rows} bad"
+            f" ({report.open_comparisons} open), {report.fresh_prompts} fresh prompts,"
+            f" {report.known} already known, {report.bad_rows} bad"
         )
         if report.bad_rows:
             self.stderr.write(_reasons(report))
