@@ -19,6 +19,7 @@ log = structlog.get_logger(__name__)
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 10.0  # a promotion that saw the READY row commits well within this
 RETRY_SECONDS = 60.0  # a version that could not be loaded is tried again then, or when it is promoted again
+NO_ROOM = "the engine has no room for it beside the versions that answer: give it more (ENGINE_MEMORY_MB)"
 
 State = EngineVersion.State
 Load = Callable[[str, str], Any]
@@ -47,13 +48,17 @@ class Keeper(threading.Thread):
             self.stopping.wait(POLL_SECONDS)
 
     def poll(self) -> None:
-        wanted = fitting(wanted_versions(), self.budget)
+        everything = wanted_versions()
+        wanted = fitting(everything, self.budget)
         self.let_go_of_unwanted(wanted)
         for version in wanted:
             if self.shelf.get(version.digest):
                 self.declare_ready(version)
             elif self.may_try(version):
                 self.bring_in(version)
+        for version in everything[len(wanted) :]:
+            for deployment in waiting_for(version):
+                fail_pending(deployment, version=version, error=NO_ROOM)
 
     def may_try(self, version: Version) -> bool:
         failed = self.failed_at.get(version.digest)

@@ -69,6 +69,21 @@ def test_a_version_that_does_not_load_ends_the_waiting_and_says_why(keeper, proj
     assert is_loaded(old)
 
 
+def test_a_switch_that_there_is_no_room_for_does_not_wait_for_ever(keeper, project, tmp_path):
+    places = [tmp_path / name for name in ("one", "two", "late")]
+    for place in places:
+        place.mkdir()
+        (place / "model.safetensors").write_bytes(b"x" * 1000)
+    for place in places[:2]:
+        Deployment.objects.create(project=make_project(), version=make_version(project, path=str(place)))
+    deployment, keeper.budget = wait_for(project, make_version(project, path=str(places[2]))), 4499
+
+    keeper.poll()
+
+    deployment.refresh_from_db()
+    assert deployment.pending is None and "no room" in deployment.pending_error
+
+
 def test_a_damaged_version_is_not_tried_again_at_every_look(keeper, project):
     Deployment.objects.create(project=project, version=make_version(project, path="/damaged"))
     keeper.poll()
