@@ -64,6 +64,16 @@ def test_the_shell_is_refused_what_the_page_is_refused(project, tmp_path):
     assert not DeploymentEvent.objects.exists()
 
 
+def test_a_waiting_switch_is_given_up_from_the_shell(capsys, project, tmp_path):
+    version = make_passing(project, tmp_path)
+    EngineVersion.objects.all().delete()
+    assert run(capsys, "promote", "arguments", version.name)["pending"] == version.name
+    assert run(capsys, "rollback", "arguments", "--cancel-pending")["pending"] is None
+    assert Deployment.objects.get().pending is None
+    with pytest.raises(CommandError, match="No switch is waiting"):
+        call_command("rollback", "arguments", "--cancel-pending")
+
+
 def test_the_versions_are_listed_with_figures_and_verdicts(capsys, project, admin, tmp_path):
     parent, version = make_policy(project, tmp_path), make_passing(project, tmp_path)
     call_command("promote", "arguments", version.name)

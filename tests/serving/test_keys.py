@@ -89,6 +89,19 @@ def test_the_command_prints_a_key_that_works(capsys):
     assert verify(made["key"]).project == project and made["name"] == "cron"
 
 
+def test_the_command_revokes_a_key_of_its_own_project_only(capsys):
+    key, token = create_key(project=make_project("argue"), name="cron")
+    make_project("other")
+
+    with pytest.raises(CommandError, match="other has no key"):
+        call_command("apikey", "other", revoke=key.key_id)
+    assert verify(token)
+    call_command("apikey", "argue", revoke=key.key_id)
+    assert "opens nothing" in capsys.readouterr().out
+    with pytest.raises(KeyRefused):
+        verify(token)
+
+
 @pytest.mark.parametrize(
     ("project", "name", "reason"),
     [
