@@ -13,7 +13,8 @@ from alignment.logprob import hidden_states
 from alignment.model import score_head
 from alignment.text import Messages, encode_completion, encode_prompt, truncate
 
-MICRO_TOKENS = 16384  # padded tokens of one forward pass
+MICRO_TOKENS = 16384  # padded tokens held with their graph
+PASS_TOKENS = 2048  # padded tokens of one pass, where units of different lengths share a step
 
 Unit = tuple[
     list[int], list[int]
@@ -34,6 +35,17 @@ def unit_scores(model: PreTrainedModel, units: Sequence[Unit], pad_id: int) -> T
     return end_scores(model, ids, mask).view(2, -1).T
 
 
+def kept_scores(model: PreTrainedModel, units: Sequence[Unit], pad_id: int) -> Tensor:
+    """Scores (U, 2) with their graph, in passes over units of like length.
+
+    One pass would pad every template to the longest argument: half of the mitigated arm's work was padding.
+    """
+    groups = micro_batches([2 * max(map(len, unit)) for unit in units], range(len(units)), PASS_TOKENS)
+    scores = torch.cat([unit_scores(model, [units[i] for i in group], pad_id) for group in groups])
+    order = torch.tensor([i for group in groups for i in group], device=scores.device)
+    return scores[order.argsort()]
+
+
 def backward(
     model: PreTrainedModel,
     units: Sequence[Unit],
@@ -49,7 +61,7 @@ def backward(
     """
     groups = micro_batches([2 * max(map(len, unit)) for unit in units], range(len(units)), tokens)
     if len(groups) == 1:
-        scores = unit_scores(model, units, pad_id)
+        scores = kept_scores(model, units, pad_id)
         objective(scores).backward()
         return scores.detach()
     leaf = scores_of(model, units, pad_id, tokens).requires_grad_()

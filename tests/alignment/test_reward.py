@@ -100,6 +100,18 @@ def test_the_gradient_does_not_depend_on_how_the_units_are_cut(tmp_path, model, 
         assert (cut - whole).norm() <= 1e-4 * whole.norm()
 
 
+def test_short_units_are_not_padded_to_the_longest_of_the_step(model):
+    units = [([7] * 12, [8] * 10) for _ in range(20)]
+    units.insert(5, ([7] * 200, [8] * 190))
+    seen = []
+    model.base_model.register_forward_pre_hook(
+        lambda _, args, given: seen.append(given["input_ids"].numel()), with_kwargs=True
+    )
+    scores = backward(model, units, 0, lambda s: s.square().sum(), 16384)
+    assert sum(seen) < 2 * 200 * 21 / 4
+    assert torch.allclose(scores, unit_scores(model, units, 0), atol=1e-5)  # and come back in the units' own order
+
+
 def test_ties_pull_scores_together(tmp_path, parent, tokenizer):
     rows = planted_pairs(48, seed=0)
     ties = [tie("Argue that books help.", f"great {w}", f"bad {w}", comparison=100 + i) for i, w in
