@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from alignment.manifest import ArtifactError
 from labelapp.accounts.keys import KeyHolder
 from labelapp.accounts.permissions import require_project
 from labelapp.datasets.actions import NothingToFreeze, freeze_snapshot
@@ -29,7 +30,7 @@ class SnapshotSerializer(serializers.ModelSerializer):
 
 
 class CannotFreeze(APIException):
-    """The project has nothing that a snapshot could hold."""
+    """The project has nothing that a snapshot could hold, or the files of the same snapshot were changed."""
 
     status_code = status.HTTP_409_CONFLICT
     default_code = "nothing_to_freeze"
@@ -62,7 +63,7 @@ class Snapshots(ListAPIView):
         by = None if isinstance(request.user, KeyHolder) else request.user
         try:
             snapshot = freeze_snapshot(project=project, by=by)
-        except NothingToFreeze as refusal:
+        except (NothingToFreeze, ArtifactError) as refusal:
             raise CannotFreeze(str(refusal)) from refusal
         code = status.HTTP_200_OK if snapshot == newest else status.HTTP_201_CREATED
         return Response(self.get_serializer(snapshot).data, status=code)

@@ -114,7 +114,7 @@ def freeze(request: HttpRequest, project: Project) -> HttpResponse:
     newest = project.snapshots.first()
     try:
         snapshot = freeze_snapshot(project=project, by=request.user)
-    except (NothingToFreeze, ArtifactError) as refused:
+    except (NothingToFreeze, ArtifactError, OSError) as refused:
         return _data_page(request, project, refusal=f"Nothing was frozen: {refused}.", status=409)
     if snapshot == newest:
         messages.info(request, "Nothing has changed since this snapshot, so it stands.")

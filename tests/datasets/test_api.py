@@ -1,5 +1,7 @@
 """The snapshots as programs reach them."""
 
+from pathlib import Path
+
 import pytest
 from django.test import Client
 from django.urls import reverse
@@ -27,6 +29,12 @@ def test_a_key_lists_freezes_reads_and_downloads(project, with_key):  # noqa: F8
     assert one["manifest"]["counts"]["judgments"] == one["judgments"] == 6
     file = with_key.get(reverse("api-snapshot-file", args=[project.slug, digest, "pairs-train.jsonl"]))
     assert len(body_of(file).splitlines()) == 1
+
+
+def test_a_changed_file_is_a_conflict_and_named(with_key, snapshot):  # noqa: F811
+    (Path(snapshot.path) / "judgments.jsonl").write_text("{}\n")
+    response = with_key.post(reverse("api-snapshots", args=["debates"]))
+    assert response.status_code == 409 and "judgments.jsonl" in response.json()["detail"]
 
 
 def test_a_key_opens_its_own_project_alone(with_key, snapshot):  # noqa: F811

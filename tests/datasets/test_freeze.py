@@ -133,6 +133,8 @@ def test_a_changed_file_is_noticed_when_the_same_data_are_frozen_again(project):
         file.write("{}\n")
     with pytest.raises(ArtifactError, match=r"pairs-train\.jsonl has SHA-256"):
         freeze_snapshot(project=project, by=None)
+    with pytest.raises(CommandError, match=r"pairs-train\.jsonl has SHA-256"):
+        call_command("freeze", project.slug)
 
 
 def test_a_failure_leaves_nothing_that_could_be_cited(project, artifacts, monkeypatch):
@@ -142,6 +144,8 @@ def test_a_failure_leaves_nothing_that_could_be_cited(project, artifacts, monkey
     monkeypatch.setattr(freeze, "pair_row", fail)
     with pytest.raises(OSError, match="no space"):
         freeze_snapshot(project=project, by=None)
+    with pytest.raises(CommandError, match="no space"):
+        call_command("freeze", project.slug)
     assert not Snapshot.objects.exists() and not list((artifacts / "snapshots").iterdir())
 
 

@@ -207,6 +207,6 @@ def test_the_shell_refuses_as_the_page_does(given):
 
 def test_the_shell_cancels(given):
     told("launch", given["project"].slug)
-    assert "cancelled" in told("rounds", given["project"].slug, "--cancel", "1")
+    assert json.loads(told("rounds", given["project"].slug, "--cancel", "1", "--json"))["state"] == "cancelled"
     with pytest.raises(CommandError, match="already"):
         told("rounds", given["project"].slug, "--cancel", "1")

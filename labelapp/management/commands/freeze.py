@@ -2,6 +2,7 @@ import json
 
 from django.core.management.base import BaseCommand, CommandError
 
+from alignment.manifest import ArtifactError
 from labelapp.datasets.actions import NothingToFreeze, freeze_snapshot
 from labelapp.models import Project
 
@@ -19,7 +20,7 @@ class Command(BaseCommand):
             raise CommandError(f"there is no project {project!r}")
         try:
             snapshot = freeze_snapshot(project=row, by=None)
-        except NothingToFreeze as refusal:
+        except (NothingToFreeze, ArtifactError, OSError) as refusal:
             raise CommandError(str(refusal)) from refusal
         self.stdout.write(_as_json(snapshot) if json else snapshot.digest)
 

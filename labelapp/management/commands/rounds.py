@@ -21,14 +21,14 @@ class Command(BaseCommand):
     def handle(self, *, project: str, cancel: int | None, json: bool, **options) -> None:
         found = project_named(project)
         if cancel is not None:
-            self.cancel(found, cancel, options["by"])
+            self.cancel(found, cancel, options["by"], as_json=json)
         elif json:
             self.stdout.write(as_json([told_round(round) for round in found.rounds.all()]))
         else:
             for round in found.rounds.all():
                 self.stdout.write(line(told_round(round)))
 
-    def cancel(self, project, number: int, by: str | None) -> None:
+    def cancel(self, project, number: int, by: str | None, *, as_json: bool) -> None:
         round = project.rounds.filter(number=number).first()
         if round is None:
             raise CommandError(f"There is no round {number} here.")
@@ -36,6 +36,8 @@ class Command(BaseCommand):
             ended = request_cancel(round=round, by=person_named(by))
         except RoundIsOver as refusal:
             raise CommandError(str(refusal)) from refusal
+        if as_json:
+            return self.stdout.write(json.dumps(told_round(ended)))
         stopping = "is being stopped" if ended.state == "running" else "is cancelled"
         self.stdout.write(f"Round {number} {stopping}.")
 
