@@ -101,7 +101,7 @@ def _sides(first: str, second: str) -> tuple[str, ...]:
 
 def _tied_texts(row: dict) -> Iterator[tuple[str, str]]:
     texts = row["completions"]
-    for tier in row["ranking"]:
+    for tier in row["ranking"] or []:  # null where both are bad: that says nothing of which is better
         for i, first in enumerate(tier):
             for second in tier[i + 1 :]:
                 yield texts[first], texts[second]

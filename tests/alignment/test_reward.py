@@ -137,6 +137,7 @@ def test_a_tie_is_read_once_and_never_where_a_decisive_pair_stands(tmp_path):
         tie("Why?", "c", "d", comparison=2),
         tie("Why?", "d", "c", comparison=2),
         tie("Why?", "e", "f", comparison=3, split="test"),
+        {**tie("Why?", "k", "l", comparison=5), "ranking": None, "strength": None, "both_bad": True},
         {**tie("Why?", "g", "h", comparison=4), "completions": ["g", "h", "i"], "ranking": [[2], [0, 1]]},
     ]
     snapshot = write_snapshot(tmp_path / "s", rows, [], judgments)
