@@ -19,9 +19,12 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from alignment.config import JobError
 from alignment.manifest import MANIFEST, ArtifactError, read_manifest, write_manifest
+
+disable_progress_bar()  # metrics.jsonl tells the progress; bars garble the log that admins read
 
 PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5", ".py"}
 
