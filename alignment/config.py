@@ -238,7 +238,8 @@ class EvaluateConfig:
     max_length: int = 512
     prompts: str = ""  # JSONL as for generate; empty: the snapshot's held-out prompts
     max_prompts: int = 128
-    samples: int = 2
+    samples: int = 2  # answers a prompt
+    answers: int = 0  # at least so many in all: few prompts get more samples each
     max_new_tokens: int = 96
     temperature: float = 1.0
     bootstrap: int = 1000
@@ -247,6 +248,7 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         require(self.bootstrap >= 100, "bootstrap", self.bootstrap, "at least 100 resamples")
         require(self.samples >= 1, "samples", self.samples, "at least 1")
+        require(self.answers >= 0, "answers", self.answers, "a number of answers, or 0 to ask for none")
         require(self.max_prompts >= 1, "max_prompts", self.max_prompts, "at least 1")
         require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "at least 1")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1 completion at a time")

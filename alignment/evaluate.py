@@ -40,7 +40,7 @@ from alignment.counterfactual import (
 from alignment.loop import Metrics, Stopped, StopSignal
 from alignment.model import load_reward
 from alignment.pairs import Pair, read_pairs
-from alignment.policies import compare_policies, read_prompts, sample_batches
+from alignment.policies import compare_policies, enough_samples, read_prompts, sample_batches
 from alignment.scores import MICRO_TOKENS, encode_text_row, row_scores
 from alignment.text import Messages, load_tokenizer
 
@@ -57,6 +57,7 @@ def run(job: Job, config: EvaluateConfig) -> dict[str, Any]:
         )
     how, work = Resampling(config.bootstrap, job.seed), Progress(job)
     prompts = read_prompts(job, config) if "policy" in job.inputs else []
+    config = enough_samples(config, len(prompts))
     work.later = sample_batches(prompts, config)
     panel = read_panel(snapshot)
     arms = [reward, *([job.input_path("reward_baseline")] if "reward_baseline" in job.inputs else [])]

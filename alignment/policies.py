@@ -7,6 +7,7 @@ told, not that people agree.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,6 +65,11 @@ def compare_policies(
     groups = [prompt.id for prompt, _ in repeated]
     metrics = [metric(measure, how) for measure in policy_measures(a, b, np.asarray(drift), groups)]
     return metrics, list(sample_rows(repeated, a, b, drift))
+
+
+def enough_samples(config: EvaluateConfig, prompts: int) -> EvaluateConfig:
+    """The config with as many samples a prompt as `answers` asks for."""
+    return replace(config, samples=max(config.samples, -(-config.answers // max(1, prompts))))
 
 
 def sample_batches(prompts: Sequence[Prompt], config: EvaluateConfig) -> int:

@@ -5,9 +5,9 @@ import math
 
 import pytest
 
-from alignment.config import EXIT_BAD_INPUT, EXIT_DONE, Input
+from alignment.config import EXIT_BAD_INPUT, EXIT_DONE, EvaluateConfig, Input
 from alignment.evaluate import accuracy_price
-from alignment.policies import repetition
+from alignment.policies import enough_samples, repetition
 from tests.alignment.snapshots import gendered_pairs, make_job, metrics_of, pair, user, write_snapshot
 from tests.alignment.stages import FAST, run
 
@@ -80,6 +80,14 @@ def test_the_mitigation_is_measured_against_its_baseline_in_pairs(evaluated):
     assert metrics["counterfactual_gap_change"]["high"] < 0
     price, change = metrics["accuracy_price"], metrics["reward_accuracy_change"]
     assert (price["value"], price["low"]) == (-change["value"], -change["high"])
+
+
+def test_few_prompts_get_more_samples_each_and_many_prompts_no_fewer():
+    config = EvaluateConfig(samples=2, answers=100)
+    assert enough_samples(config, 10).samples == 10
+    assert enough_samples(config, 7).samples == 15
+    assert enough_samples(config, 128).samples == 2
+    assert enough_samples(EvaluateConfig(samples=2), 3).samples == 2
 
 
 def test_the_price_of_a_mitigation_keeps_the_warning_of_few_groups():
