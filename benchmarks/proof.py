@@ -249,7 +249,7 @@ def metric(result: dict[str, Any], key: str) -> float:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text().split("\n") if line]  # texts may hold U+2028
 
 
 def rounded(value: float, digits: int = 3) -> float:

@@ -8,7 +8,10 @@ from labelapp.models.versions import Version
 
 
 class ApiKey(models.Model):
-    """A key to one project's /v1. The secret is shown once; only its SHA-256 is kept (256 random bits need no salt)."""
+    """A key to one project's /v1 and its snapshots.
+
+    The secret is shown once; only its SHA-256 is kept (256 random bits need no salt).
+    """
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="api_keys")
     name = models.CharField(max_length=80)

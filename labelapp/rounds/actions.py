@@ -1,16 +1,17 @@
 """Every write a person causes: launch a round, ask for its end."""
 
+import random
 from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import Max
 from django.db.models.functions import Now
 
-from alignment.manifest import ArtifactError
+from alignment.manifest import ArtifactError, split_of
 from labelapp.celery import ring
-from labelapp.models import Project, Round, RoundEvent, Snapshot, Stage, User, Version
+from labelapp.models import Project, Prompt, Round, RoundEvent, Snapshot, Stage, User, Version
 from labelapp.models.rounds import ACTIVE_STATES
-from labelapp.rounds.artifacts import look_over
+from labelapp.rounds.artifacts import look_over, write_prompts
 from labelapp.rounds.recipes import PRESETS, plan_stages
 
 SUPERVISE = "labelapp.tasks.supervise_round"
@@ -61,6 +62,7 @@ def launch_round(
     stages = plan_stages(recipe, mitigation=mitigation, changes=changes)
     refuse_unusable_snapshot(project, snapshot)
     refuse_unusable_parent(project, parent)
+    ask_held_out_prompts(stages, snapshot, seed)
     return queue_round(
         project=project,
         kind=Round.Kind.TRAINING,
@@ -71,6 +73,20 @@ def launch_round(
         seed=seed,
         by=by,
     )
+
+
+def ask_held_out_prompts(stages: list[dict], snapshot: Snapshot, seed: int) -> None:
+    """Have policies compared on the held-out prompts, fresh ones too: far more than the judged test pairs have.
+
+    Which groups are held out is the snapshot's rule, so no prompt of its training pairs is among them.
+    """
+    share = snapshot.manifest.get("split", {}).get("test_share", snapshot.project.test_share)
+    groups = snapshot.project.prompts.order_by("pk").values_list("pk", "group")
+    held_out = [pk for pk, group in groups.iterator() if split_of(group, share) == "test"]
+    for spec in stages:
+        if spec["stage"] == "evaluate" and held_out and not spec["config"].get("prompts"):
+            chosen = random.Random(seed).sample(held_out, min(len(held_out), spec["config"]["max_prompts"]))
+            spec["config"]["prompts"] = write_prompts(Prompt.objects.filter(pk__in=chosen).order_by("pk"))
 
 
 def queue_round(*, project: Project, kind: str, recipe: dict, by: User | None = None, **fields) -> Round:

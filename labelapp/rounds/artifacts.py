@@ -1,11 +1,14 @@
 """Where a round keeps its files, and a quick look at the artifacts it starts from."""
 
+import json
+import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 from django.conf import settings
 
 from alignment.manifest import MANIFEST, ArtifactError, file_sha256, read_manifest
-from labelapp.models import Round, Stage
+from labelapp.models import Prompt, Round, Stage
 
 PUBLISHED = {"result.json", "metrics.jsonl", "log.txt", "job.json"}  # what the round page links to
 
@@ -23,6 +26,16 @@ def saved_state(round: Round, stage: Stage) -> str | None:
     """The directory of the latest earlier attempt that saved a state to resume from."""
     earlier = (stage_directory(round, stage, token) for token in range(round.token - 1, 0, -1))
     return next((str(path) for path in earlier if (path / "state").is_dir()), None)
+
+
+def write_prompts(prompts: Iterable[Prompt]) -> str:
+    """The prompts as JSONL, {"id", "messages"}, in a file that is named by its content."""
+    folder = settings.ARTIFACT_DIR / "prompts"
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps({"id": prompt.pk, "messages": prompt.messages}, ensure_ascii=False) for prompt in prompts]
+    draft = folder / f"{secrets.token_hex(8)}.partial"
+    draft.write_text("\n".join(lines) + "\n")
+    return str(draft.rename(folder / f"{file_sha256(draft)}.jsonl"))
 
 
 def look_over(directory: str, digest: str) -> None:

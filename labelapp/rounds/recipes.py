@@ -32,7 +32,7 @@ PRESETS = {
             {
                 "name": "evaluate",
                 "stage": "evaluate",
-                "config": {"max_prompts": 128},
+                "config": {"max_prompts": 128, "answers": 100},
                 "inputs": {
                     "snapshot": "snapshot",
                     "reward": "stage:reward",

@@ -11,10 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from django.conf import settings
-
 from alignment.config import GenerateConfig, JobError
-from alignment.manifest import ArtifactError, file_sha256
+from alignment.manifest import ArtifactError
 from labelapp.labeling.queue import create_comparisons
 from labelapp.models import (
     Comparison,
@@ -29,7 +27,7 @@ from labelapp.models import (
     text_hash,
 )
 from labelapp.rounds.actions import LaunchRefused, queue_round
-from labelapp.rounds.artifacts import look_over
+from labelapp.rounds.artifacts import look_over, write_prompts
 from labelapp.rounds.failures import StageFailed
 from labelapp.rounds.promote import deployment_of
 
@@ -154,16 +152,6 @@ def plan(rivals: Rivals, config: dict[str, Any], seed: int) -> list[dict]:
         }
         for number, (name, version) in enumerate(zip(names, rivals.keys, strict=False))
     ]
-
-
-def write_prompts(prompts: list[Prompt]) -> str:
-    """The prompts as JSONL, {"id", "messages"}, in a file that is named by its content."""
-    folder = settings.ARTIFACT_DIR / "prompts"
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps({"id": prompt.pk, "messages": prompt.messages}, ensure_ascii=False) for prompt in prompts]
-    draft = folder / f"{secrets.token_hex(8)}.partial"
-    draft.write_text("\n".join(lines) + "\n")
-    return str(draft.rename(folder / f"{file_sha256(draft)}.jsonl"))
 
 
 def refuse_changed(rivals: Rivals) -> None:

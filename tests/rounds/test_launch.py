@@ -3,6 +3,7 @@
 import json
 import threading
 from io import StringIO
+from pathlib import Path
 
 import httpx
 import pytest
@@ -10,6 +11,7 @@ from celery import Celery
 from django.core.management import CommandError, call_command
 
 import labelapp.celery
+from alignment.manifest import split_of
 from labelapp.models import Round
 from labelapp.rounds.actions import (
     ParentRefused,
@@ -19,7 +21,7 @@ from labelapp.rounds.actions import (
     request_cancel,
 )
 from labelapp.rounds.recipes import OptionRefused, plan_stages
-from tests.factories import make_project, make_user, make_version
+from tests.factories import make_project, make_prompt, make_user, make_version
 from tests.rounds.material import make_parent, make_snapshot
 
 pytestmark = pytest.mark.django_db
@@ -40,6 +42,17 @@ def test_a_launched_round_has_its_stages_and_its_event(given):
     assert (round.number, round.state) == (1, "queued")
     assert [stage.name for stage in round.stages.all()] == ["reward", "preference", "evaluate"]
     assert [event.kind for event in round.events.all()] == ["launched"]
+
+
+def test_policies_are_compared_on_held_out_prompts_and_fresh_ones_are_among_them(given):
+    project = given["project"]
+    for number in range(40):
+        make_prompt(project, f"Argue for number {number}.", group=f"group {number}", fresh=number % 2 == 0)
+    held_out = {p.pk for p in project.prompts.all() if split_of(p.group, project.test_share) == "test"}
+    round = launch_round(**given, changes={"evaluate.max_prompts": len(held_out) + 1})
+    config = round.recipe["stages"][-1]["config"]
+    asked = {json.loads(line)["id"] for line in Path(config["prompts"]).read_text().splitlines()}
+    assert asked == held_out and 0 < len(asked) < 40
 
 
 def test_numbers_count_on_after_a_cancelled_round(given):

@@ -42,7 +42,8 @@ class Command(BaseCommand):
             signal.signal(number, signal.default_int_handler)
         refuse_host(host)
         refuse_taken_port(host, port)
-        demo = not no_demo and host in LOOPBACK  # everybody knows the demo's passwords
+        # Everybody knows the demo's passwords: they stay off addresses that others reach and off databases of others.
+        demo = not no_demo and host in LOOPBACK and not os.environ.get("DATABASE_URL")
         try:
             self.say("Starting the database and the broker ...")
             with embedded.held_default(), first_up_here() as first:
