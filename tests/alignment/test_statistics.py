@@ -47,6 +47,17 @@ def test_ninety_five_of_a_hundred_intervals_hold_the_truth():
     assert 0.88 <= held / 200 <= 0.99
 
 
+def test_with_five_groups_the_interval_still_holds_the_truth():
+    generator = np.random.default_rng(3)
+    held = 0
+    for trial in range(200):
+        effects = np.repeat(generator.normal(size=5), 20)
+        values = effects + generator.normal(size=100)
+        found = cluster_mean(values, np.repeat(np.arange(5), 20), resamples=400, seed=trial)
+        held += found.low <= 0 <= found.high
+    assert held >= 176  # the plain percentile interval held it in about 162
+
+
 def test_a_paired_difference_is_sharper_than_its_two_halves():
     generator = np.random.default_rng(3)
     before = generator.normal(size=50) * 5
