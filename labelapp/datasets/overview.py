@@ -89,9 +89,10 @@ def next_for(role: str, project: Project, facts: Facts) -> Next:
     if facts.round and facts.round.state in ACTIVE_STATES:
         address = address_of("round", slug, facts.round.number)
         return Next("Train", f"Round {facts.round.number} is {facts.round.state}.", "Watch it", address)
-    if facts.candidate and not _is_blocked(facts.audit):
+    # A candidate that somebody decided to leave must not stand in the way: new judgments come first.
+    if facts.candidate and not _is_blocked(facts.audit) and not facts.unfrozen:
         address = address_of("version", slug, facts.candidate.name)
-        text = f"{facts.candidate.name} waits for a decision: promote it, or leave it."
+        text = f"{facts.candidate.name} waits for a decision: promote it, or leave it and let people judge on."
         return Next("Promote", text, "See its figures", address)
     if not facts.snapshot or facts.unfrozen:
         many = f"{facts.unfrozen:,} judgments are" if facts.unfrozen != 1 else "1 judgment is"
