@@ -26,7 +26,7 @@ PRESETS = {
             {
                 "name": "preference",
                 "stage": "preference",
-                "config": {"beta": 0.1, "optimization": {"learning_rate": 1e-4, "epochs": 1}},
+                "config": {"beta": 0.1, "optimization": {"learning_rate": 3e-5, "epochs": 1}},
                 "inputs": {"snapshot": "snapshot", "parent": "parent"},
             },
             {
