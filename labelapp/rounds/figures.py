@@ -20,6 +20,7 @@ NAMES = {
     "repetition": "Repeated runs of four tokens",
     "end_of_text_rate": "Answers that end by themselves",
 }
+BASELINES = {"tfidf": "tf-idf", "tfidf_length": "tf-idf with length"}
 SHARES = {"share", "rate", "probability"}
 SUFFIXES = {"nats": "nats", "nats per answer": "nats", "tokens": "tokens", "sd": "sd"}
 
@@ -29,6 +30,11 @@ def name(key: str) -> str:
     if key.endswith("_change"):
         return f"{name(key.removesuffix('_change'))}: change"
     return NAMES.get(key) or key.replace("_", " ").capitalize()
+
+
+def baseline(key: str) -> str:
+    """What stands beside a figure, in words: a trivial baseline, the parent or the labels."""
+    return BASELINES.get(key) or key.replace("_", " ")
 
 
 def number(value: float | None, unit: str = "") -> str:

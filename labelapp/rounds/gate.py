@@ -171,7 +171,7 @@ def _relative(metric: dict[str, Any], by_key: dict[str, dict]) -> list[Finding |
 def _against_baselines(metric: dict[str, Any], _: dict[str, dict]) -> Finding | None:
     if not (best := best_baseline(metric)):
         return _finding(metric, NO_EVIDENCE, "no trivial baseline stands beside it")
-    name, accuracy = best[0].replace("_", " "), best[1]
+    name, accuracy = figures.baseline(best[0]), best[1]
     if metric["value"] < accuracy - BASELINE_SLACK:
         return _finding(metric, BLOCK, f"below the trivial baseline {name} at {figures.text(accuracy, 'share')}")
     if metric["low"] <= accuracy:

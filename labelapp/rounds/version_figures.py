@@ -55,7 +55,7 @@ def figure_of(metric: AuditMetric) -> Figure:
         interval=figures.interval(metric.low, metric.high, unit),
         n=metric.n,
         clusters=metric.clusters,
-        beside=[Beside(key.replace("_", " "), figures.text(value, unit)) for key, value in strongest_first(metric)],
+        beside=[Beside(figures.baseline(key), figures.text(value, unit)) for key, value in strongest_first(metric)],
         below=below_baseline(metric),
         note=other_notes(metric.note),
         verdict=metric.verdict,
@@ -79,7 +79,7 @@ def below_baseline(metric: AuditMetric) -> str:
     if metric.value > best:
         return ""
     relation = "below" if metric.value < best else "no better than"
-    return f"{relation} the trivial baseline {name.replace('_', ' ')} ({figures.text(best, metric.unit)})"
+    return f"{relation} the trivial baseline {figures.baseline(name)} ({figures.text(best, metric.unit)})"
 
 
 def split_figures(audit: Audit) -> tuple[list[Figure], list[Pair]]:

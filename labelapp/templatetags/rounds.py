@@ -31,6 +31,6 @@ def told(event: RoundEvent) -> str:
     if event.kind == "stage_started" and event.detail.get("resumed"):
         sentence = "Stage {stage} resumed from its last state"
     try:
-        return sentence.format(**event.detail)
+        return sentence.format(**event.detail | {"stage": str(event.detail.get("stage", "")).replace("_", " ")})
     except KeyError:
         return event.kind.replace("_", " ").capitalize()

@@ -124,7 +124,7 @@ def test_a_versions_page_holds_every_figure_with_its_interval_and_its_row(signed
         assert f'id="metric-{metric.pk}"' in body
     source = reverse("audit_result", args=[project.slug, version.audits.get().pk])
     assert body.count(f'href="{source}"') == 1 + version.audits.get().metrics.count()
-    assert "Held-out reward accuracy 80.0 % [78.0, 83.0] 500 12 longer wins 77.0 % tfidf 72.0 % pass" in said
+    assert "Held-out reward accuracy 80.0 % [78.0, 83.0] 500 12 longer wins 77.0 % tf-idf 72.0 % pass" in said
     assert "KL to the parent 4.1 nats [3.9, 4.4] 500 12 – reported only" in said
 
 
