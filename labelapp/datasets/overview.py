@@ -30,7 +30,7 @@ class Step(NamedTuple):
     figure: str
     detail: str
     address: str
-    state: str  # "done" or "waiting"; "now" for the step that is next
+    state: str  # "done", "waiting", or "halted" by the gate; "now" for the step that is next
 
 
 class Next(NamedTuple):
@@ -153,7 +153,8 @@ def _gate(project: Project, facts: Facts) -> Step:
     if not (found := facts.candidate):
         return Step("Gate", "not yet", "no candidate", "", "waiting")
     verdict = facts.audit.get_verdict_display().lower() if facts.audit else "not measured"
-    return Step("Gate", verdict, found.name, address_of("version", project.slug, found.name), _done(facts.audit))
+    state = "halted" if _is_blocked(facts.audit) else _done(facts.audit)
+    return Step("Gate", verdict, found.name, address_of("version", project.slug, found.name), state)
 
 
 def _promote(project: Project, facts: Facts) -> Step:

@@ -8,6 +8,7 @@ from labelapp.models import Audit, AuditMetric, Version
 from labelapp.rounds import figures
 
 HEADLINES = {Version.Kind.POLICY: ["win_rate", "reward_accuracy"]}
+DIFFERENCES = {"accuracy_price"}
 REWARD_HEADLINES = ["reward_accuracy", "counterfactual_flip_rate"]
 
 
@@ -51,7 +52,7 @@ def figure_of(metric: AuditMetric) -> Figure:
         pk=metric.pk,
         key=metric.key,
         name=figures.name(metric.key),
-        text=figures.text(metric.value, unit),
+        text=measured(metric),
         interval=figures.interval(metric.low, metric.high, unit),
         n=metric.n,
         clusters=metric.clusters,
@@ -60,6 +61,12 @@ def figure_of(metric: AuditMetric) -> Figure:
         note=other_notes(metric.note),
         verdict=metric.verdict,
     )
+
+
+def measured(metric: AuditMetric) -> str:
+    """The value with its unit; a difference of two shares in percentage points."""
+    written = figures.text(metric.value, metric.unit)
+    return written.replace(" %", " pp") if metric.key in DIFFERENCES else written
 
 
 def other_notes(note: str) -> str:

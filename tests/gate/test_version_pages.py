@@ -130,12 +130,13 @@ def test_a_versions_page_holds_every_figure_with_its_interval_and_its_row(signed
 
 def test_the_mitigations_two_arms_stand_side_by_side(signed_in, project, tmp_path):
     version = make_policy(project, tmp_path)
-    audit(version, tmp_path,
+    audit(version, tmp_path, accuracy_price={"value": -0.033, "low": -0.083, "high": 0.005, "unit": "share"},
           counterfactual_flip_rate_change={"value": -0.065, "low": -0.08, "high": -0.05, "unit": "share"})  # fmt: skip
 
     said = text_of(signed_in.get(f"/p/{project.slug}/versions/{version.name}/"))
 
     assert "Verdicts that flip when gender words swap 8.5 % 2.0 % −6.5 pp [−8.0, −5.0]" in said
+    assert "Accuracy price of the mitigation −3.3 pp [−8.3, 0.5]" in said
 
 
 def test_the_result_file_is_served_byte_for_byte_or_not_at_all(signed_in, project, tmp_path):
@@ -282,3 +283,12 @@ def test_a_rollback_that_is_not_the_epoch_they_saw_is_refused(signed_in, project
 
     assert signed_in.post(f"/p/{project.slug}/deployment/rollback/", {"seen_epoch": 2}).status_code == 409
     assert DeploymentEvent.objects.count() == 3
+
+
+def test_a_blocked_candidate_is_no_finished_step_of_the_loop(signed_in, project, tmp_path):
+    first = make_passing(project, tmp_path)
+    gate = {step.name: step.state for step in signed_in.get(f"/p/{project.slug}/").context["steps"]}["Gate"]
+    assert gate == "done"
+    audit(make_policy(project, tmp_path, parent=first), tmp_path, reward_accuracy={"low": 0.4})
+    gate = {step.name: step.state for step in signed_in.get(f"/p/{project.slug}/").context["steps"]}["Gate"]
+    assert gate == "halted"
