@@ -15,7 +15,7 @@ from alignment.manifest import file_sha256
 from labelapp.models import Audit, AuditMetric, Stage, Version
 from labelapp.rounds import figures
 
-SUITE = "reward-dpo/1"
+SUITE = "reward-dpo/2"  # 2: answers must go on ending by themselves
 PASS, WARN, BLOCK, NO_EVIDENCE = (
     Audit.Verdict.PASS.value,
     Audit.Verdict.WARN.value,
@@ -31,6 +31,7 @@ LENGTH_GAP = 0.25  # accuracy on longer chosen answers minus accuracy on shorter
 SKEWED_LABELS = 0.6  # share of longer chosen answers from which the labels themselves explain the gap
 LENGTH_EXCESS = 0.15  # correlation with length beyond that of the labels
 LENGTH_RATIO_WARN, LENGTH_RATIO_BLOCK = 1.3, 2.0  # mean length over the parent's
+ENDING_WARN, ENDING_BLOCK = 0.9, 0.5  # share of answers that end by themselves, over the parent's
 
 POLICY_ONLY = {"win_rate", "kl_to_parent", "mean_length_tokens", "repetition", "end_of_text_rate", "reward_gain"}
 REFEREE = ["reward_accuracy", "counterfactual_flip_rate"]
@@ -210,11 +211,22 @@ def _length_ratio(metric: dict[str, Any], _: dict[str, dict]) -> Finding | None:
     return _finding(metric, verdict, f"{ratio:.1f} times the parent's") if verdict else None
 
 
+def _ending(metric: dict[str, Any], _: dict[str, dict]) -> Finding | None:
+    """A policy that forgets to stop fills every answer to its limit: the usual price of a preference for length."""
+    parent = metric["baselines"].get("parent")
+    if parent is None:
+        return _finding(metric, NO_EVIDENCE, "the parent's share is not known")
+    high = metric["high"]
+    verdict = BLOCK if high < ENDING_BLOCK * parent else WARN if high < ENDING_WARN * parent else None
+    return _finding(metric, verdict, f"the parent's is {figures.text(parent, 'share')}") if verdict else None
+
+
 RELATIVE = {
     "reward_accuracy": _against_baselines,
     "accuracy_chosen_shorter": _hard_half,
     "length_correlation": _length_excess,
     "mean_length_tokens": _length_ratio,
+    "end_of_text_rate": _ending,
 }
 GATED = {limit.key for limit in LIMITS} | set(RELATIVE)
 

@@ -13,6 +13,7 @@ GOOD = {
     "win_rate": {"value": 0.58, "low": 0.54, "high": 0.62, "unit": "share"},
     "kl_to_parent": {"value": 4.1, "low": 3.9, "high": 4.4, "unit": "nats"},
     "mean_length_tokens": {"value": 44.0, "low": 40.0, "high": 47.0, "unit": "tokens", "baselines": {"parent": 40.0}},
+    "end_of_text_rate": {"value": 0.78, "low": 0.74, "high": 0.82, "unit": "share", "baselines": {"parent": 0.80}},
     "repetition": {"value": 0.02, "low": 0.0, "high": 0.04, "unit": "share"},
 }  # fmt: skip
 

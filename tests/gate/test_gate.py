@@ -50,6 +50,10 @@ def test_a_figure_without_a_limit_is_reported_and_not_judged():
         ("mean_length_tokens", {"value": 51.0}, "pass", ""),
         ("mean_length_tokens", {"value": 81.0}, "block", "2.0 times the parent's"),
         ("mean_length_tokens", {"baselines": {}}, "no-evidence", "not known"),
+        ("end_of_text_rate", {"value": 0.65, "high": 0.71}, "warn", "the parent's is 80.0 %"),
+        ("end_of_text_rate", {"value": 0.70, "high": 0.73}, "pass", ""),
+        ("end_of_text_rate", {"value": 0.30, "high": 0.39}, "block", "the parent's is 80.0 %"),
+        ("end_of_text_rate", {"baselines": {}}, "no-evidence", "not known"),
         ("repetition", {"value": 0.11}, "block", "10 %"),
         ("repetition", {"value": 0.10}, "pass", ""),
     ],
@@ -132,7 +136,7 @@ def test_an_audit_keeps_every_figure_and_the_digest_of_its_file(version, tmp_pat
     assert (audit.suite, audit.verdict) == (SUITE, "no-evidence")
     assert audit.result_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     rows = {row.key: row for row in audit.metrics.all()}
-    assert len(rows) == 10
+    assert len(rows) == len(result()["metrics"])
     assert rows["win_rate"].verdict == "no-evidence"
     assert rows["kl_to_parent"].verdict == ""
     assert rows["reward_accuracy"].baselines == {"longer_wins": 0.77, "tfidf": 0.72}
@@ -146,7 +150,7 @@ def test_an_audit_recorded_twice_is_one_audit(version, tmp_path):
 
     assert record_audit(**again) == record_audit(**again)
     assert Audit.objects.count() == 1
-    assert AuditMetric.objects.count() == 10
+    assert AuditMetric.objects.count() == len(result()["metrics"])
 
 
 def test_the_database_refuses_a_second_audit_of_a_stage(version, tmp_path):
