@@ -7,7 +7,7 @@ from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 
-from labelapp.models import Membership, Project
+from labelapp.models import Membership
 
 Role = Membership.Role
 
@@ -23,18 +23,25 @@ def may(role: str, action: str) -> bool:
     return role in MAY[action]
 
 
-def require_project(user, slug: str, action: str) -> tuple[Project, str]:
-    """The project and the person's role in it.
+def require_project(user, slug: str, action: str) -> Membership:
+    """The person's membership in the project.
 
     Raises Http404 for strangers, so that the existence of a project does not leak, and PermissionDenied where the
     person is a member whose role does not reach.
     """
-    membership = Membership.objects.of(user).filter(project__slug=slug).select_related("project").first()
+    membership = membership_of(user, slug)
     if membership is None:
         raise Http404("no such project")
     if not may(membership.role, action):
         raise PermissionDenied(f"a {membership.role} may not {action} here")
-    return membership.project, membership.role
+    return membership
+
+
+def membership_of(user, slug: str) -> Membership | None:
+    """Without a query where the person was read by accounts.backend, with all their memberships."""
+    if hasattr(user, "by_project"):
+        return user.by_project.get(slug)
+    return Membership.objects.of(user).filter(project__slug=slug).select_related("project").first()
 
 
 def project_page(action: str) -> Callable:
@@ -44,7 +51,8 @@ def project_page(action: str) -> Callable:
         @wraps(view)
         @login_required
         def page(request: HttpRequest, slug: str, *args, **kwargs) -> HttpResponse:
-            request.project, request.role = require_project(request.user, slug, action)
+            request.membership = require_project(request.user, slug, action)
+            request.project, request.role = request.membership.project, request.membership.role
             return view(request, request.project, *args, **kwargs)
 
         return page

@@ -8,11 +8,12 @@ from statistics import fmean
 
 RULE = {
     "name": "majority",
-    "version": 1,
+    "version": 2,
     "text": "Every annotator's latest answer is one vote: first better, second better, tie, or both bad. "
-    "The most frequent answer decides; a pair whose most frequent answer is a tie, both bad, or shared is undecided.",
+    "The most frequent answer decides; a pair whose most frequent answer is a tie, both bad, or shared is undecided. "
+    "Answers to gold, quiz and swapped repeats are no votes, nor are ratings and demonstrations; a completion that an "
+    "annotator could not rank has no vote of theirs. A margin is a share of the protocol's strongest grade.",
 }
-MAX_STRENGTH = 3
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,15 @@ class Vote:
     ranking: list[list[int]] | None
     strength: int | None
     both_bad: bool = False
+    max_strength: int = 3
 
-    def prefers(self, first: int, second: int) -> str:
-        """What this vote says of two positions: "first", "second", "tie" or "both_bad"."""
+    def prefers(self, first: int, second: int) -> str | None:
+        """What this vote says of two positions: "first", "second", "tie", "both_bad", or nothing."""
         if self.ranking is None:
-            return "both_bad"
+            return "both_bad" if self.both_bad else None
         tier = {position: level for level, tier in enumerate(self.ranking) for position in tier}
+        if first not in tier or second not in tier:
+            return None
         if tier[first] == tier[second]:
             return "tie"
         return "first" if tier[first] < tier[second] else "second"
@@ -64,18 +68,19 @@ def decide(votes: Sequence[Vote], first: int, second: int) -> DecidedPair | None
     said = [vote.prefers(first, second) for vote in votes]
     counts = Counter(said)
     side = max(("first", "second"), key=lambda name: counts[name])
-    if any(counts[other] >= counts[side] for other in ("first", "second", "tie", "both_bad") if other != side):
+    others = [counts[other] for other in ("first", "second", "tie", "both_bad") if other != side]
+    if counts[side] <= max(others):
         return None
     chosen, rejected = (first, second) if side == "first" else (second, first)
     strengths = [
-        abs(vote.strength)
+        abs(vote.strength) / vote.max_strength
         for vote, word in zip(votes, said, strict=True)
         if word == side and vote.strength is not None
     ]
     return DecidedPair(
         chosen=chosen,
         rejected=rejected,
-        margin=round(fmean(strengths) / MAX_STRENGTH, 6) if strengths else 0.0,
+        margin=round(fmean(strengths), 6) if strengths else 0.0,
         votes_chosen=counts[side],
         votes_rejected=counts["second" if side == "first" else "first"],
         votes_tie=counts["tie"],

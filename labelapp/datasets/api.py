@@ -39,7 +39,7 @@ class CannotFreeze(APIException):
 def project_for(request: Request, slug: str) -> Project:
     """The project, for its key or for a member who may see its data. Raises Http404 for strangers, PermissionDenied."""
     if not isinstance(request.user, KeyHolder):
-        return require_project(request.user, slug, "research")[0]
+        return require_project(request.user, slug, "research").project
     if request.user.project.slug != slug:
         raise Http404("no such project")
     return request.user.project

@@ -16,7 +16,7 @@ from alignment.manifest import split_of
 from labelapp.datasets.aggregate import RULE, DecidedPair, Vote, decided_pairs, latest_votes
 from labelapp.datasets.formats import normalised
 from labelapp.datasets.statistics import LabelStatistics
-from labelapp.models import Comparison, ComparisonCompletion, Judgment, Project, Prompt
+from labelapp.models import Comparison, ComparisonCompletion, Judgment, Project, Prompt, Slot
 
 SPLITS = ("train", "test")
 CHUNK = 500
@@ -126,13 +126,14 @@ def _judged_comparisons(project: Project):
     Whether one stands is a join that must not be in this query: right after a large import the planner has no
     statistics, and chooses a plan for it that takes minutes.
     """
+    cited = ("guideline", "protocol", "consent__version", "slot")
     standing, judged = Judgment.objects.standing(), Judgment.objects.filter(comparison=OuterRef("pk"))
     places = ComparisonCompletion.objects.select_related("completion__version").order_by("position")
     return (
         Comparison.objects.filter(Exists(judged), project=project)
         .select_related("prompt")
         .prefetch_related(
-            Prefetch("judgments", standing.select_related("guideline", "protocol").order_by("pk"), "standing"),
+            Prefetch("judgments", standing.select_related(*cited).order_by("pk"), "standing"),
             Prefetch("comparisoncompletion_set", places, "places"),
         )
         .order_by("pk")
@@ -141,15 +142,25 @@ def _judged_comparisons(project: Project):
 
 def _write_comparison(comparison: Comparison, split: str, files: dict, counts: Counts) -> None:
     completions = [place.completion for place in comparison.places]
-    votes = latest_votes(
-        Vote(row.annotator, row.ranking, row.strength, row.both_bad) for row in comparison.standing
-    )
+    votes = latest_votes(vote_of(row) for row in comparison.standing if counts_as_vote(row, comparison))
     pairs, undecided = decided_pairs(votes, len(completions))
     for row in comparison.standing:
         _write(files["judgments"], judgment_row(row, comparison, completions, split))
     for pair in pairs:
         _write(files[f"pairs-{split}"], pair_row(pair, comparison, completions))
     _count(counts, comparison, split, votes, pairs, undecided)
+
+
+def counts_as_vote(row: Judgment, comparison: Comparison) -> bool:
+    """Answers that check a labeler say nothing new about the pair, and one person's answer counts once."""
+    checks = (Slot.Purpose.GOLD, Slot.Purpose.QUIZ)
+    checked = comparison.origin == Comparison.Origin.SWAPPED or (row.slot and row.slot.purpose in checks)
+    return not checked and (row.both_bad or row.ranking is not None)
+
+
+def vote_of(row: Judgment) -> Vote:
+    most = row.protocol.definition.get("max_strength", 3)
+    return Vote(row.annotator, row.ranking, row.strength, row.both_bad, most)
 
 
 def pair_row(pair: DecidedPair, comparison: Comparison, completions: list) -> dict:
@@ -191,6 +202,14 @@ def judgment_row(row: Judgment, comparison: Comparison, completions: list, split
         "ratings": row.ratings,
         "safety": row.safety,
         "spans": row.spans,
+        "unrankable": row.unrankable,
+        "reasons": row.reasons,
+        "rewrite_of": row.rewrite_of,
+        "implied_by": row.implied_by_id,
+        "purpose": row.slot.purpose if row.slot else "",
+        "repeats": comparison.repeats_id,
+        "seen": row.seen,
+        "consent": row.consent and row.consent.version.number,
         "guideline": row.guideline and row.guideline.number,
         "protocol": row.protocol.number,
     }
@@ -213,8 +232,8 @@ def _count(
     if len(texts) == 2:
         counts.statistics.agreement.add(Counter(vote.prefers(0, 1) for vote in votes))
         for row in rows:
-            said = Vote(row.annotator, row.ranking, row.strength, row.both_bad).prefers(0, 1)
-            counts.statistics.add_judgment(said, row.display_order)
+            if said := vote_of(row).prefers(0, 1):
+                counts.statistics.add_judgment(said, row.display_order)
 
 
 def _write(file, row: dict) -> None:

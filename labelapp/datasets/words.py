@@ -1,8 +1,7 @@
 """Answers in words."""
 
+from labelapp.labeling.protocol import parse
 from labelapp.models import Judgment
-
-DEGREES = {1: "slightly better", 2: "better", 3: "far better"}
 
 
 def answer_in_words(judgment: Judgment) -> str:
@@ -12,8 +11,11 @@ def answer_in_words(judgment: Judgment) -> str:
     if judgment.both_bad:
         return "both bad"
     tiers = judgment.ranking
+    if tiers is None:
+        return "an answer of their own" if judgment.rewrite else "rated"
     if len(tiers) == 1:
         return "tie"
     if sorted(map(len, tiers)) == [1, 1]:
-        return f"{tiers[0][0] + 1} {DEGREES.get(abs(judgment.strength or 0), 'better')}"
+        words = ("better", *parse(judgment.protocol.definition).words)
+        return f"{tiers[0][0] + 1} {words[abs(judgment.strength or 0)]}"
     return " > ".join(" = ".join(str(position + 1) for position in tier) for tier in tiers)

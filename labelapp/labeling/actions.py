@@ -1,115 +1,165 @@
 """What a labeler can do. Every judgment made here is a new row; the database refuses to change one."""
 
-import json
-from typing import NamedTuple
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
 from uuid import UUID, uuid4
 
 from django.contrib.postgres.functions import RandomUUID
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
+from psycopg.types.json import Jsonb
 
-from labelapp.labeling.answers import Answer, Tiers, as_lists, as_stored, body_hash, check_answer
+from labelapp.labeling import quality
+from labelapp.labeling.answers import (
+    Answer,
+    as_lists,
+    as_stored,
+    body_hash,
+    by_position,
+    check_answer,
+    located,
+)
+from labelapp.labeling.claims import Claim
+from labelapp.labeling.protocol import Protocol, parse
 from labelapp.labeling.queue import LEASE
-from labelapp.labeling.refusals import AlreadyJudged, ChangedBody, ForeignClaim, NothingToUndo
-from labelapp.models import GuidelineVersion, Judgment, Project, Slot
+from labelapp.labeling.refusals import (
+    AlreadyJudged,
+    ChangedBody,
+    ForeignClaim,
+    NothingToUndo,
+    NotYours,
+    Superseded,
+)
+from labelapp.labeling.rewrites import imply_pairs
+from labelapp.labeling.workdays import count_work
+from labelapp.models import Comparison, Judgment, Project, ProtocolVersion, Slot
 
-# The usual submit is this statement and an INSERT. A lease that has run out does not matter while nobody took the slot.
-TAKE = """
-UPDATE labelapp_slot slot SET state = 'done', labeler_id = %(labeler)s, lease_until = NULL, claim_token = %(token)s
-FROM labelapp_comparison comparison
-  JOIN labelapp_protocolversion protocol ON protocol.id = comparison.protocol_id
-  LEFT JOIN LATERAL (
-    SELECT mine.id, mine.withdrawn FROM labelapp_judgment mine
-    WHERE mine.comparison_id = comparison.id AND mine.labeler_id = %(labeler)s ORDER BY mine.id DESC LIMIT 1
-  ) previous ON true
-WHERE slot.id = %(slot)s AND comparison.id = slot.comparison_id AND COALESCE(previous.withdrawn, true)
-  AND (slot.state = 'open'
-       OR (slot.state = 'leased' AND slot.labeler_id = %(labeler)s AND slot.claim_token = %(token)s))
-RETURNING slot.*, comparison.protocol_id, protocol.definition, previous.id AS previous_id,
-  (SELECT guideline.id FROM labelapp_guidelineversion guideline WHERE guideline.project_id = slot.project_id
-   ORDER BY guideline.number DESC LIMIT 1) AS guideline_id
+KEPT_TO_REVISE = 20
+
+# The usual submit is this one statement. A lease that has run out does not matter while nobody took the slot.
+SUBMIT = """
+WITH previous AS (
+  SELECT id, withdrawn FROM labelapp_judgment
+  WHERE comparison_id = %(comparison)s AND labeler_id = %(labeler)s ORDER BY id DESC LIMIT 1
+), took AS (
+  UPDATE labelapp_slot slot
+  SET state = 'done', labeler_id = %(labeler)s, lease_until = NULL, claim_token = %(token)s
+  WHERE slot.id = %(slot)s AND slot.comparison_id = %(comparison)s
+    AND (slot.purpose IN ('reask', 'returned') OR NOT EXISTS (SELECT FROM previous WHERE NOT withdrawn))
+    AND (slot.state = 'open' AND COALESCE(slot.reserved_for_id, %(labeler)s) = %(labeler)s
+         OR slot.state = 'leased' AND slot.labeler_id = %(labeler)s AND slot.claim_token = %(token)s)
+  RETURNING slot.*
+), counted AS (
+  INSERT INTO labelapp_workday (project_id, labeler_id, day, judged, skipped, active_seconds)
+  SELECT project_id, labeler_id, (statement_timestamp() AT TIME ZONE 'UTC')::date, 1, 0, COALESCE(%(active_seconds)s, 0)
+  FROM took
+  ON CONFLICT (project_id, labeler_id, day) DO UPDATE SET judged = labelapp_workday.judged + 1,
+    active_seconds = labelapp_workday.active_seconds + EXCLUDED.active_seconds
+), forgotten AS (
+  DELETE FROM labelapp_draft WHERE comparison_id = %(comparison)s AND labeler_id = %(labeler)s
+), said AS (
+  INSERT INTO labelapp_judgment ({columns}, comparison_id, slot_id, labeler_id, replaces_id, external_annotator,
+    withdrawn, surplus, created_at)
+  SELECT {values}, %(comparison)s, %(slot)s, %(labeler)s, (SELECT id FROM previous), '', false, false,
+    statement_timestamp()
+  FROM took
+  RETURNING *
+)
+SELECT said.*, took.purpose, took.project_id FROM said, took
 """
+COLUMNS = (
+    "submission_id", "body_hash", "strength", "ranking", "both_bad", "unrankable", "ratings", "safety", "spans",
+    "reasons", "rationale", "rewrite", "rewrite_of", "display_order", "guideline_id", "protocol_id", "consent_id",
+    "active_seconds", "seen",
+)  # fmt: skip
+SUBMIT = SUBMIT.format(columns=", ".join(COLUMNS), values=", ".join(f"%({name})s" for name in COLUMNS))
+JSON = ("ranking", "ratings", "safety", "spans")
 
 
-class Place(NamedTuple):
-    """The slot that an answer is for, and what the judgment has to cite."""
-
-    slot: Slot
-    protocol_id: int
-    definition: dict
-    guideline_id: int | None
-    previous_id: int | None
-    surplus: bool
+@lru_cache(maxsize=256)
+def protocol_of(protocol_id: int) -> Protocol:
+    """What a protocol version asks. The database refuses to change one, so it is read once a process."""
+    return parse(ProtocolVersion.objects.get(pk=protocol_id).definition)
 
 
 def judge(
     *,
-    slot_id: int,
+    claim: Claim,
     labeler,
-    claim_token: UUID,
     submission_id: UUID,
-    strength: int | None = None,
-    ranking: Tiers | None = None,
-    both_bad: bool = False,
-    rationale: str = "",
+    answer: Answer,
     active_seconds: float | None = None,
-    guideline_id: int | None = None,
+    seen: Sequence[float] = (),
 ) -> Judgment:
     """Store one answer, given as the labeler saw it; a replay of the same submission returns the stored row.
 
     An answer that comes after the slot went to somebody else is kept as surplus.
 
     Args:
-        claim_token: of the hand-out. A slot that has been handed on no longer knows it, so whoever lets people in must
-            have made sure that it was theirs (forms.py signs it).
-        guideline_id: the version that was shown; the project's latest by default.
+        claim: the hand-out that is answered. A slot that has been handed on no longer knows it, so whoever lets people
+            in must have made sure that it was theirs (claims.py signs it).
+        seen: the share of each response, by place, that was on screen.
 
     Raises:
         NotAnAnswer: the protocol does not know it. AlreadyJudged: undo comes first.
         ChangedBody: the submission id is known with another answer. ForeignClaim: the labeler holds the slot under a
             newer claim, made in another tab.
     """
-    answer = Answer(strength, None if ranking is None else tuple(map(tuple, ranking)), both_bad)
-    body = body_hash(answer, slot=slot_id, labeler=labeler.pk, rationale=rationale)
+    body = body_hash(answer, slot=claim.slot_id, labeler=labeler.pk)
     try:
         with transaction.atomic():
-            place = _take(slot_id, labeler, claim_token)
-            if place is None:
+            row = _row(claim, answer, active_seconds, seen) | {"submission_id": submission_id, "body_hash": body}
+            judgment = _submit(claim, labeler, row)
+            if judgment is None:
                 if stored := _replay(submission_id, body):
                     return stored
-                place = _late(slot_id, labeler)
-            check_answer(answer, size=len(place.slot.display_order), protocol=place.definition)
-            kept = as_stored(answer, place.slot.display_order)
-            return Judgment.objects.create(
-                slot=place.slot,
-                comparison_id=place.slot.comparison_id,
-                labeler=labeler,
-                submission_id=submission_id,
-                body_hash=body,
-                strength=kept.strength,
-                ranking=as_lists(kept.ranking),
-                both_bad=kept.both_bad,
-                rationale=rationale,
-                active_seconds=active_seconds,
-                display_order=place.slot.display_order,
-                protocol_id=place.protocol_id,
-                guideline_id=guideline_id or place.guideline_id,
-                replaces_id=place.previous_id,
-                surplus=place.surplus,
-            )
-    except IntegrityError:
+                judgment = _store_late(claim, labeler, row)
+            imply_pairs(judgment)
+            quality.after_judgment(judgment)
+            return judgment
+    except IntegrityError as error:
+        if "one_first_judgment_per_labeler" in str(error):
+            raise AlreadyJudged("You judged this one already. Undo that first to change it.") from error
         if stored := _replay(submission_id, body):
             return stored
         raise
 
 
-def _take(slot_id: int, labeler, claim_token) -> Place | None:
-    """Close the slot if it is the labeler's, or nobody's; None if it went to somebody else or is done."""
-    values = {"slot": slot_id, "labeler": labeler.pk, "token": claim_token}
-    for slot in Slot.objects.raw(TAKE, values):
-        definition = json.loads(slot.definition)  # a raw query leaves JSON as text
-        return Place(slot, slot.protocol_id, definition, slot.guideline_id, slot.previous_id, surplus=False)
-    return None
+def _row(claim: Claim, answer: Answer, active_seconds: float | None, seen: Sequence[float]) -> dict[str, Any]:
+    """The answer as columns of a judgment. Raises NotAnAnswer."""
+    order = claim.display_order
+    check_answer(answer, size=len(order), protocol=protocol_of(claim.protocol_id))
+    if answer.spans:
+        texts = [completion.text for completion in Comparison(pk=claim.comparison_id).ordered_completions()]
+        answer = Answer(**{**vars(answer), "spans": located(answer.spans, [texts[position] for position in order])})
+    kept = as_stored(answer, order)
+    return {
+        "strength": kept.strength,
+        "ranking": as_lists(kept.ranking),
+        "both_bad": kept.both_bad,
+        "unrankable": list(kept.unrankable),
+        "ratings": {key: list(values) for key, values in kept.ratings.items()},
+        "safety": list(kept.safety),
+        "spans": [{"position": span.pop("place"), **span} for span in map(dict, kept.spans)],
+        "reasons": list(kept.reasons),
+        "rationale": kept.rationale,
+        "rewrite": kept.rewrite,
+        "rewrite_of": kept.rewrite_of,
+        "display_order": order,
+        "guideline_id": claim.guideline_id,
+        "protocol_id": claim.protocol_id,
+        "consent_id": claim.consent_id,
+        "active_seconds": active_seconds,
+        "seen": list(by_position(tuple(seen), order)) if len(seen) == len(order) else [],
+    }
+
+
+def _submit(claim: Claim, labeler, row: dict[str, Any]) -> Judgment | None:
+    """Close the slot if it is the labeler's, or nobody's, and store; None if it went to somebody else or is done."""
+    about = {"slot": claim.slot_id, "comparison": claim.comparison_id, "labeler": labeler.pk}
+    values = row | {name: row[name] if row[name] is None else Jsonb(row[name]) for name in JSON}
+    return next(iter(Judgment.objects.raw(SUBMIT, values | about | {"token": claim.claim_token})), None)
 
 
 def _replay(submission_id: UUID, body: str) -> Judgment | None:
@@ -121,24 +171,20 @@ def _replay(submission_id: UUID, body: str) -> Judgment | None:
     return stored
 
 
-def _late(slot_id: int, labeler) -> Place:
-    """Where an answer goes whose slot is taken: beside the others, as surplus."""
-    slot = Slot.objects.select_for_update(of=["self"]).select_related("comparison__protocol").get(pk=slot_id)
+def _store_late(claim: Claim, labeler, row: dict[str, Any]) -> Judgment:
+    """Keep an answer whose slot is taken: beside the others, as surplus."""
+    slot = Slot.objects.select_for_update().get(pk=claim.slot_id)
     previous = Judgment.objects.filter(comparison=slot.comparison_id, labeler=labeler).order_by("-pk").first()
     if previous and not previous.withdrawn:
         raise AlreadyJudged(f"You judged this one already (#{previous.pk}). Undo that first to change it.")
     if slot.state == Slot.State.LEASED and slot.labeler_id == labeler.pk:
         raise ForeignClaim(f"You hold item {slot.comparison_id} in another tab now. Reload the page and answer there.")
-    guideline = GuidelineVersion.objects.filter(project=slot.project_id).order_by("-number").first()
-    protocol = slot.comparison.protocol
-    return Place(
-        slot,
-        protocol.pk,
-        protocol.definition,
-        guideline and guideline.pk,
-        previous and previous.pk,
+    judgment = Judgment.objects.create(
+        **row, slot=slot, comparison_id=slot.comparison_id, labeler=labeler, replaces=previous,
         surplus=slot.labeler_id != labeler.pk,
-    )
+    )  # fmt: skip
+    judgment.purpose, judgment.project_id = slot.purpose, slot.project_id
+    return judgment
 
 
 def undo_last(*, project: Project, labeler) -> Slot | None:
@@ -152,35 +198,89 @@ def undo_last(*, project: Project, labeler) -> Slot | None:
             if last is None or last.withdrawn:
                 raise NothingToUndo("There is no judgment of yours to undo; only the last one can be undone.")
             _withdraw(last)
-            return _hand_back(last.slot_id, labeler)
+            return last.slot_id and _hand_back(last.slot_id, project, labeler)
     except IntegrityError as error:
         raise NothingToUndo(f"Judgment #{last.pk} is being undone already.") from error
 
 
+def own_judgments(*, project: Project, labeler):
+    """What this person said in the project, newest first; without the pairs that follow from their rewrites."""
+    mine = Judgment.objects.filter(labeler=labeler, comparison__project=project, implied_by=None)
+    return mine.order_by("-created_at", "-pk")
+
+
 def last_judgment(*, project: Project, labeler) -> Judgment | None:
-    mine = Judgment.objects.filter(labeler=labeler, comparison__project=project)
-    return mine.order_by("-created_at", "-pk").first()
+    return own_judgments(project=project, labeler=labeler).first()
 
 
 def _withdraw(judgment: Judgment) -> Judgment:
-    submission = uuid4()
+    """A withdrawal of the judgment, and of every pair that follows from its rewrite."""
+    for implied in judgment.implies.filter(replaced_by=None, withdrawn=False):
+        _withdraw(implied)
     return Judgment.objects.create(
         withdrawn=True,
         replaces=judgment,
         comparison_id=judgment.comparison_id,
         slot_id=judgment.slot_id,
         labeler_id=judgment.labeler_id,
-        submission_id=submission,
+        submission_id=uuid4(),
         body_hash=body_hash(Answer(), withdraws=judgment.pk),
         display_order=judgment.display_order,
         protocol_id=judgment.protocol_id,
         guideline_id=judgment.guideline_id,
+        consent_id=judgment.consent_id,
+        implied_by_id=judgment.implied_by_id,
         surplus=judgment.surplus,
     )
 
 
-def _hand_back(slot_id: int, labeler) -> Slot | None:
+def _hand_back(slot_id: int, project: Project, labeler) -> Slot | None:
     mine = Slot.objects.filter(pk=slot_id, labeler=labeler, state=Slot.State.DONE)
     if not mine.update(state=Slot.State.LEASED, lease_until=Now() + LEASE, claim_token=RandomUUID()):
         return None
+    count_work(project=project, labeler=labeler, judged=-1)
     return Slot.objects.get(pk=slot_id)
+
+
+def revisable(*, project: Project, labeler) -> list[Judgment]:
+    """The labeler's last 20 standing judgments, newest first."""
+    standing = own_judgments(project=project, labeler=labeler).filter(replaced_by=None, withdrawn=False)
+    return list(standing.select_related("comparison__prompt", "protocol")[:KEPT_TO_REVISE])
+
+
+def revise(
+    *, project: Project, labeler, judgment_id: int, submission_id: UUID, answer: Answer, active_seconds=None
+) -> Judgment:
+    """Replace one of the labeler's last 20 judgments; both stay, the new one stands.
+
+    Raises NotYours, NotAnAnswer, ChangedBody; Superseded where it was replaced meanwhile.
+    """
+    body = body_hash(answer, revises=judgment_id, labeler=labeler.pk)
+    if stored := _replay(submission_id, body):
+        return stored
+    old = next((row for row in revisable(project=project, labeler=labeler) if row.pk == judgment_id), None)
+    if old is None:
+        raise NotYours(f"Judgment #{judgment_id} is not among your last {KEPT_TO_REVISE}; only those can be changed.")
+    return replace_judgment(old, labeler=labeler, submission_id=submission_id, body=body, answer=answer)
+
+
+def replace_judgment(old: Judgment, *, labeler, submission_id: UUID, body: str, answer: Answer) -> Judgment:
+    """A new judgment in the place of an old one, as it was shown then. Raises NotAnAnswer and Superseded."""
+    claim = Claim(
+        old.slot_id, old.comparison_id, None, old.display_order, old.protocol_id, old.guideline_id, old.consent_id
+    )
+    row = _row(claim, answer, None, ()) | {"submission_id": submission_id, "body_hash": body, "seen": old.seen}
+    try:
+        with transaction.atomic():
+            for implied in old.implies.filter(replaced_by=None, withdrawn=False):
+                _withdraw(implied)
+            new = Judgment.objects.create(
+                **row, slot_id=old.slot_id, comparison_id=old.comparison_id, labeler=labeler, replaces=old,
+                surplus=old.surplus,
+            )  # fmt: skip
+            imply_pairs(new)
+            return new
+    except IntegrityError as error:
+        if stored := _replay(submission_id, body):
+            return stored
+        raise Superseded(f"Judgment #{old.pk} has been replaced meanwhile. Look at the newer one first.") from error

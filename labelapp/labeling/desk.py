@@ -1,27 +1,47 @@
 """What lies before a labeler: the item, the guidelines, how far they are. Never who wrote it, never others' answers."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from math import ceil
 
-from django.db.models import (
-    Count,
-    DurationField,
-    ExpressionWrapper,
-    F,
-    IntegerField,
-    JSONField,
-    Min,
-    Q,
-    Subquery,
-)
-from django.db.models.functions import Coalesce, JSONObject, Now
+from django.db import connection
+from django.db.models import Count, DurationField, ExpressionWrapper, Min, Q
+from django.db.models.functions import Now
 
+from labelapp.labeling.protocol import Protocol, parse
+from labelapp.labeling.queue import CLAIM, claim_values, claiming
 from labelapp.labeling.render import render_markdown
-from labelapp.models import ComparisonCompletion, GuidelineVersion, Judgment, Project, Slot
+from labelapp.models import Membership, Project, Slot
 
-GRADES = {3: "far better", 2: "better", 1: "slightly better"}
-MARKS = {-3: "‹‹‹", -2: "‹‹", -1: "‹", 0: "=", 1: "›", 2: "››", 3: "›››"}
+MARKS = {size * sign: ("‹" if sign < 0 else "›") * size for size in range(1, 5) for sign in (-1, 1)} | {0: "="}
+
+# What the page says about the labeler and the project, to ride along with another query.
+ABOUT = """
+(SELECT COALESCE(sum(judged), 0) FROM labelapp_workday
+ WHERE project_id = %(project)s AND labeler_id = %(labeler)s)::int AS judged,
+(SELECT COALESCE(sum(judged), 0) FROM labelapp_workday WHERE project_id = %(project)s AND labeler_id = %(labeler)s
+ AND day = (statement_timestamp() AT TIME ZONE 'UTC')::date)::int AS judged_today,
+(SELECT json_build_object('id', j.id, 'withdrawn', j.withdrawn, 'surplus', j.surplus)
+ FROM labelapp_judgment j JOIN labelapp_comparison c ON c.id = j.comparison_id
+ WHERE j.labeler_id = %(labeler)s AND c.project_id = %(project)s AND j.implied_by_id IS NULL
+ ORDER BY j.created_at DESC, j.id DESC LIMIT 1)::text AS last,
+(SELECT json_build_object('id', g.id, 'number', g.number, 'text', g.text) FROM labelapp_guidelineversion g
+ WHERE g.project_id = %(project)s ORDER BY g.number DESC LIMIT 1)::text AS guideline
+"""
+SHOWN = f"""
+SELECT claimed.*, prompt.messages::text AS messages, comparison.protocol_id, protocol.definition::text AS definition,
+  ARRAY(SELECT completion.text FROM labelapp_comparisoncompletion place
+        JOIN labelapp_completion completion ON completion.id = place.completion_id
+        WHERE place.comparison_id = comparison.id ORDER BY place.position) AS texts,
+  (SELECT draft.body::text FROM labelapp_draft draft
+   WHERE draft.comparison_id = comparison.id AND draft.labeler_id = %(labeler)s) AS draft, {ABOUT}
+FROM claimed JOIN labelapp_comparison comparison ON comparison.id = claimed.comparison_id
+  JOIN labelapp_prompt prompt ON prompt.id = comparison.prompt_id
+  JOIN labelapp_protocolversion protocol ON protocol.id = comparison.protocol_id
+"""
+GIVEN = "WITH claimed AS (SELECT * FROM labelapp_slot WHERE id = %(slot)s)"
 
 
 @dataclass(frozen=True)
@@ -40,16 +60,25 @@ class Item:
     """A slot's prompt and responses as they are shown, in the slot's order."""
 
     slot: Slot
-    turns: list[dict]
-    asked: dict
-    responses: list[dict]
-    question: str
+    protocol: Protocol
+    protocol_id: int
+    turns: list[dict]  # {"role", "content", "html"} before the last
+    asked: dict  # the last turn
+    responses: list[dict]  # {"place", "letter", "text", "html"}
     steps: list[Step]
-    both_bad: bool
+    draft: dict | None  # the labeler's unfinished answer, as the form's fields
 
     @property
     def is_pair(self) -> bool:
-        return len(self.responses) == 2
+        return self.protocol.is_pair(len(self.responses))
+
+    @property
+    def question(self) -> str:
+        return self.protocol.question
+
+    @property
+    def both_bad(self) -> bool:
+        return self.protocol.both_bad
 
     @property
     def ends(self) -> list[Step]:
@@ -62,90 +91,97 @@ class Desk:
     """The page of one labeler: an item, or why there is none."""
 
     judged: int
+    judged_today: int
     last: dict | None  # {"id", "withdrawn", "surplus"} of the labeler's last judgment in the project
     guideline: dict | None  # {"id", "number", "html"}
     item: Item | None
     waiting: dict | None
 
 
-def open_desk(*, project: Project, labeler, slot: Slot | None) -> Desk:
-    """Everything the page shows, in one query where there is an item and in two where there is none."""
-    about = _about(project, labeler)
-    if slot is None:
-        row = Project.objects.filter(pk=project.pk).values(**about).get()
-        return _desk(row, None, _waiting(project, labeler))
-    rows = _texts(slot).values(
-        "position",
-        text=F("completion__text"),
-        messages=F("comparison__prompt__messages"),
-        definition=F("comparison__protocol__definition"),
-        **about,
-    )
-    rows = {row["position"]: row for row in rows}
-    first = rows[0]
-    return _desk(first, _item(slot, [rows[position] for position in slot.display_order]), None)
+def open_desk(*, project: Project, labeler, holding: Sequence[int] = (), slot: Slot | None = None) -> Desk:
+    """Claim the next item, or take the slot that is given, and read all that the page shows.
+
+    One statement where there is an item, and two more where there is none.
+    """
+    if slot is not None:
+        values = {"slot": slot.pk, "project": project.pk, "labeler": labeler.pk}
+        found = _first(GIVEN + SHOWN, values)
+    else:
+        values = claim_values(project=project, labeler=labeler, holding=holding)
+        found = claiming(lambda: _first(CLAIM + SHOWN, values))
+    if found is None:
+        return _empty(project, labeler)
+    return _desk(vars(found), read_item(found), None)
 
 
-def _texts(slot: Slot):
-    return ComparisonCompletion.objects.filter(comparison=slot.comparison_id)
+def _first(query: str, values: dict) -> Slot | None:
+    return next(iter(Slot.objects.raw(query, values)), None)
 
 
-def _about(project: Project, labeler) -> dict:
-    """Columns on the labeler and the guidelines, to ride along with another query."""
-    mine = Judgment.objects.filter(labeler=labeler, comparison__project=project).order_by("-created_at", "-pk")
-    done = Slot.objects.filter(project=project, labeler=labeler, state=Slot.State.DONE).order_by()
-    guideline = GuidelineVersion.objects.filter(project=project).order_by("-number")
-    count = done.values("project").annotate(n=Count("pk")).values("n")
-    last = JSONObject(id="pk", withdrawn="withdrawn", surplus="surplus")
-    told = JSONObject(id="pk", number="number", text="text")
-    return {
-        "judged": Coalesce(Subquery(count, output_field=IntegerField()), 0),
-        "last": Subquery(mine.values(json=last)[:1], output_field=JSONField()),
-        "guideline": Subquery(guideline.values(json=told)[:1], output_field=JSONField()),
-    }
+def _empty(project: Project, labeler) -> Desk:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {ABOUT}", {"project": project.pk, "labeler": labeler.pk})
+        row = dict(zip([column.name for column in cursor.description], cursor.fetchone(), strict=True))
+    return _desk(row, None, _waiting(project, labeler))
 
 
 def _desk(row: dict, item: Item | None, waiting: dict | None) -> Desk:
-    guideline = row["guideline"]
+    guideline = row["guideline"] and json.loads(row["guideline"])
     if guideline:
-        guideline = guideline | {"html": render_markdown(guideline.pop("text"))}
-    return Desk(row["judged"], row["last"], guideline, item, waiting)
+        guideline |= {"html": render_markdown(guideline.pop("text"))}
+    last = row["last"] and json.loads(row["last"])
+    return Desk(row["judged"], row["judged_today"], last, guideline, item, waiting)
 
 
-def _item(slot: Slot, shown: list[dict]) -> Item:
-    protocol = shown[0]["definition"]
-    turns = [turn | {"html": render_markdown(turn["content"])} for turn in shown[0]["messages"]]
-    most = min(protocol.get("max_strength", 3), max(GRADES))
+def read_item(row: Slot) -> Item:
+    """The item of a slot that was read with what SHOWN adds to it."""
+    texts = [row.texts[position] for position in row.display_order]
+    draft = row.draft and json.loads(row.draft)
+    return make_item(
+        slot=row, protocol=parse(json.loads(row.definition)), protocol_id=row.protocol_id,
+        messages=json.loads(row.messages), texts=texts, draft=draft,
+    )  # fmt: skip
+
+
+def make_item(
+    *, slot: Slot, protocol: Protocol, protocol_id: int, messages: list[dict], texts: list[str], draft: dict | None
+) -> Item:
+    """The item as it is shown: texts in the order of their places."""
+    turns = [turn | {"html": render_markdown(turn["content"])} for turn in messages]
     return Item(
         slot=slot,
+        protocol=protocol,
+        protocol_id=protocol_id,
         turns=turns[:-1],
         asked=turns[-1] | {"number": len(turns), "short": len(turns[-1]["content"]) <= 240},
         responses=[
-            {"place": place, "letter": chr(ord("A") + place), "html": render_markdown(row["text"])}
-            for place, row in enumerate(shown)
+            {"place": place, "letter": chr(ord("A") + place), "text": text, "html": render_markdown(text)}
+            for place, text in enumerate(texts)
         ],
-        question=protocol.get("question", "Which response is better?"),
-        steps=steps(most=most, tie=protocol.get("tie", True)),
-        both_bad=protocol.get("both_bad", True),
+        steps=steps(protocol),
+        draft=draft,
     )
 
 
-def steps(*, most: int, tie: bool) -> list[Step]:
+def steps(protocol: Protocol) -> list[Step]:
     """The grades from left to right, with keys from 1: seven for a most of 3 and a tie."""
-    values = [value for value in range(-most, most + 1) if value or tie]
-    words = GRADES if most > 1 else {1: "better"}
+    most = protocol.max_strength
+    values = [value for value in range(-most, most + 1) if value or protocol.tie]
+    sides = {-1: "A", 0: "", 1: "B"}
+    words = ("equal", *protocol.words)
     return [
-        Step(value, key, "" if not value else "A" if value < 0 else "B", words.get(abs(value), "equal"), MARKS[value])
+        Step(value, key, sides[(value > 0) - (value < 0)], words[abs(value)], MARKS[value])
         for key, value in enumerate(values, start=1)
     ]
 
 
 def _waiting(project: Project, labeler) -> dict:
-    """How many items that this person could judge are with others, and in how many minutes the first lease runs out."""
+    """Why there is nothing: how many items this person could judge are with others, until when; or what stops them."""
     mine = Q(comparison__slots__labeler=labeler) | Q(comparison__judgments__labeler=labeler)
     judged = Slot.objects.filter(mine, project=project).values("comparison")
-    elsewhere = Slot.objects.filter(project=project, state=Slot.State.LEASED).exclude(comparison__in=judged)
+    elsewhere = Slot.objects.filter(project=project, state=Slot.State.LEASED, reserved_for=None)
     wait = ExpressionWrapper(Min("lease_until") - Now(), output_field=DurationField())
-    found = elsewhere.aggregate(items=Count("comparison", distinct=True), wait=wait)
+    found = elsewhere.exclude(comparison__in=judged).aggregate(items=Count("comparison", distinct=True), wait=wait)
     seconds = max(found["wait"] or timedelta(0), timedelta(seconds=1)).total_seconds()
-    return {"items": found["items"], "minutes": ceil(seconds / 60)}
+    membership = Membership.objects.filter(project=project, user=labeler).first()
+    return {"items": found["items"], "minutes": ceil(seconds / 60), "membership": membership}

@@ -1,78 +1,50 @@
-"""What the browser may say, and the signed claim that an item was handed to this person."""
+"""What the browser may say, as an Answer."""
 
-from typing import NamedTuple
-from uuid import UUID
+import json
+from typing import Any
 
 from django import forms
-from django.core import signing
 
-from labelapp.labeling.answers import ranking_of
-from labelapp.labeling.queue import MOST
-from labelapp.labeling.refusals import ForeignClaim, NotAnAnswer
-from labelapp.models import Project, Slot
+from labelapp.labeling.answers import LONGEST_TEXT, Answer, ranking_of
+from labelapp.labeling.protocol import MOST, Protocol
+from labelapp.labeling.refusals import NotAnAnswer
 
-SALT = "labelapp.labeling.claim"
 BOTH_BAD = "both_bad"
+UNRANKABLE = "x"
 LONGEST_SECONDS = 3600
 
 
-class Claim(NamedTuple):
-    """Which hand-out a form answers, and the guidelines it showed."""
-
-    slot_id: int
-    claim_token: UUID
-    guideline_id: int | None
-
-
-def sign_claim(*, slot: Slot, labeler, guideline_id: int | None) -> str:
-    """Text for a form: once a slot is handed on, this signature is the only proof of who held it before."""
-    owner = [slot.project_id, labeler.pk]
-    return signing.dumps([owner, slot.pk, str(slot.claim_token), guideline_id], salt=SALT)
-
-
-def read_claim(text: str, *, project: Project, labeler) -> Claim:
-    """Raise ForeignClaim unless we signed it for this person in this project."""
-    try:
-        owner, slot_id, token, guideline_id = signing.loads(text, salt=SALT)
-    except signing.BadSignature:
-        owner = None
-    if owner != [project.pk, labeler.pk]:
-        raise ForeignClaim("This form was not made for you. Reload the page and answer there.")
-    return Claim(slot_id, UUID(token), guideline_id)
-
-
 class AnswerForm(forms.Form):
-    """One submitted answer: a step, both bad, or a rank for every response."""
+    """One submitted answer: a step, both bad, or a rank for every response; and what else the protocol asks.
+
+    Fields by place: rank_<place>, rating_<key>_<place>, safety_<place>. `spans` is a JSON list of {"place", "start",
+    "end", "quote", "reason"}; `reasons` may come more than once; `seen` is a comma list of shares by place.
+    """
 
     claim = forms.CharField()
     submission_id = forms.UUIDField()
     answer = forms.CharField(required=False)
     rationale = forms.CharField(required=False, max_length=5000)
+    rewrite = forms.CharField(required=False, max_length=LONGEST_TEXT, strip=False)
+    rewrite_of = forms.IntegerField(required=False, min_value=0, max_value=MOST - 1)
+    spans = forms.JSONField(required=False)
     active_seconds = forms.FloatField(required=False, min_value=0)
+    seen = forms.CharField(required=False, max_length=200)
 
-    def ranks(self) -> list[int] | None:
-        """Ranks by place, from rank_0 on; None where no rank was given."""
-        given = [self.data.get(f"rank_{place}") for place in range(MOST)]
-        given = given[: next((i for i in range(MOST, 0, -1) if given[i - 1] is not None), 0)]
-        if not given:
-            return None
-        if not all(rank and rank.isdecimal() for rank in given):
-            raise NotAnAnswer("Give every response a rank; equal ranks are a tie.")
-        return [int(rank) for rank in given]
-
-    def said(self) -> dict:
-        """Arguments for judge(). Raises NotAnAnswer."""
+    def said(self, protocol: Protocol, size: int) -> dict[str, Any]:
+        """submission_id, answer, active_seconds and seen, as judge() takes them. Raises NotAnAnswer."""
         if not self.is_valid():
             field, errors = next(iter(self.errors.items()))
             raise NotAnAnswer(f"{field.replace('_', ' ')}: {errors[0]} Correct it and submit again.")
         seconds = self.cleaned_data["active_seconds"]
-        return self._answer() | {
+        return {
             "submission_id": self.cleaned_data["submission_id"],
-            "rationale": self.cleaned_data["rationale"].strip(),
+            "answer": Answer(**self._compared(protocol), **self._about(protocol, size)),
             "active_seconds": None if seconds is None else min(seconds, LONGEST_SECONDS),
+            "seen": self._seen(size),
         }
 
-    def _answer(self) -> dict:
+    def _compared(self, protocol: Protocol) -> dict[str, Any]:
         answer = self.cleaned_data["answer"]
         if answer == BOTH_BAD:
             return {"both_bad": True}
@@ -81,7 +53,81 @@ class AnswerForm(forms.Form):
                 return {"strength": int(answer)}
             except ValueError:
                 raise NotAnAnswer(f"{answer!r} is not an answer; choose one of the steps.") from None
-        ranks = self.ranks()
-        if ranks is None:
-            raise NotAnAnswer("Nothing is chosen yet: choose a step, or both bad.")
-        return {"ranking": ranking_of(ranks)}
+        ranks = self._ranks()
+        if ranks is not None:
+            left_out = tuple(place for place, rank in enumerate(ranks) if rank is None)
+            return {"ranking": ranking_of(ranks), "unrankable": left_out}
+        if protocol.form in ("rating", "demonstration"):
+            return {}
+        raise NotAnAnswer("Nothing is chosen yet: choose a step, or both bad.")
+
+    def _ranks(self) -> list[int | None] | None:
+        """Ranks by place, from rank_0 on; None where no rank was given."""
+        given = [self.data.get(f"rank_{place}") for place in range(MOST)]
+        given = given[: next((i for i in range(MOST, 0, -1) if given[i - 1] is not None), 0)]
+        if not given:
+            return None
+        if not all(rank and (rank.isdecimal() or rank == UNRANKABLE) for rank in given):
+            raise NotAnAnswer("Give every response a rank; equal ranks are a tie.")
+        return [None if rank == UNRANKABLE else int(rank) for rank in given]
+
+    def _about(self, protocol: Protocol, size: int) -> dict[str, Any]:
+        rewrite = self.cleaned_data["rewrite"].strip()
+        return {
+            "ratings": {c.key: values for c in protocol.criteria if (values := self._ratings(c, size))},
+            "safety": tuple(self.data.get(f"safety_{place}", "") for place in range(size)) if protocol.safety else (),
+            "spans": self._spans(),
+            "reasons": tuple(dict.fromkeys(self._list("reasons"))),
+            "rationale": self.cleaned_data["rationale"].strip(),
+            "rewrite": rewrite,
+            "rewrite_of": self.cleaned_data["rewrite_of"] if rewrite else None,
+        }
+
+    def _list(self, name: str) -> list[str]:
+        return self.data.getlist(name) if hasattr(self.data, "getlist") else list(self.data.get(name, ()))
+
+    def _ratings(self, criterion, size: int) -> tuple[int | None, ...]:
+        """Values by place. An unticked flag is a no; nothing at all is nothing."""
+        given = [self.data.get(f"rating_{criterion.key}_{place}", "") for place in range(size)]
+        if criterion.kind == "flag":
+            return tuple(int(text not in ("", "0")) for text in given)
+        if not any(given):
+            return ()
+        try:
+            return tuple(int(text) if text else None for text in given)
+        except ValueError:
+            raise NotAnAnswer(f"{criterion.label}: {given} must be whole numbers.") from None
+
+    def _spans(self) -> tuple[dict[str, Any], ...]:
+        spans = self.cleaned_data["spans"] or []
+        try:
+            return tuple(
+                {
+                    "place": int(span["place"]),
+                    "start": None if span.get("start") is None else int(span["start"]),
+                    "end": None if span.get("end") is None else int(span["end"]),
+                    "quote": str(span["quote"]),
+                    "reason": str(span["reason"]),
+                }
+                for span in spans
+            )
+        except (TypeError, KeyError, ValueError, AttributeError):
+            raise NotAnAnswer("The marked pieces cannot be read; mark them again.") from None
+
+    def _seen(self, size: int) -> list[float]:
+        try:
+            shares = [min(1.0, max(0.0, float(text))) for text in self.cleaned_data["seen"].split(",")]
+        except ValueError:
+            return []
+        return shares if len(shares) == size else []
+
+
+def read_draft(text: str) -> dict[str, Any]:
+    """A draft's fields. Raises NotAnAnswer."""
+    try:
+        body = json.loads(text)
+    except ValueError:
+        body = None
+    if not isinstance(body, dict) or len(text) > 2 * LONGEST_TEXT:
+        raise NotAnAnswer("This draft cannot be read.")
+    return body

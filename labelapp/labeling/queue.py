@@ -1,14 +1,17 @@
 """The queue: comparisons go in, slots are handed out. Postgres decides who gets what."""
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
+from typing import TypeVar
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models.functions import Now
 
+from labelapp.labeling.protocol import Protocol, parse
 from labelapp.labeling.refusals import UnusableComparison
 from labelapp.models import (
+    Batch,
     Comparison,
     ComparisonCompletion,
     Completion,
@@ -18,47 +21,110 @@ from labelapp.models import (
     Slot,
 )
 
+T = TypeVar("T")
 LEASE = timedelta(minutes=10)
-MOST = 9  # completions in a comparison
 TRIES = 5  # of a claim that lost a race against the same person's other tab
 
-# One statement. What the labeler holds already comes first, so that reloads and second tabs do not hoard; waiting for
-# its lock (no SKIP LOCKED) lets a submit in the other tab finish. Else the next slot that is open, or whose lease has
-# run out, of a comparison that this person neither holds nor has judged. Ordering by columns that only the partial
-# index has keeps the planner from walking the primary key.
+# One statement, which ends in the CTE `claimed`: no row or one. In this order:
+# 1. What the labeler holds already and does not name as in hand, so that reloads and second tabs do not hoard; waiting
+#    for its lock (no SKIP LOCKED) lets a submit in the other tab finish.
+# 2. What is reserved for them and due.
+# 3. The next slot that is open, or whose lease has run out, of a comparison that they neither hold nor judged nor
+#    skipped: of the first priority from their own place in the random order on, or else from the beginning.
+# Ordering by columns that only the partial index has keeps the planner from walking the primary key; scalar subqueries
+# (not joins), and a COALESCE around `<@` (which it takes for true of one row in 200), let it walk that index in order.
+# What is in hand stays so for another lease.
 CLAIM = """
-UPDATE labelapp_slot SET
-  claim_token = CASE WHEN labeler_id = %(labeler)s THEN claim_token ELSE gen_random_uuid() END,
-  state = 'leased', labeler_id = %(labeler)s, lease_until = statement_timestamp() + %(lease)s
-WHERE id = COALESCE(
-  (SELECT own.id FROM labelapp_slot own
-   WHERE own.labeler_id = %(labeler)s AND own.state = 'leased' AND own.project_id = %(project)s
-   ORDER BY own.lease_until DESC LIMIT 1 FOR UPDATE),
-  (SELECT next.id FROM labelapp_slot next
-   WHERE next.project_id = %(project)s AND next.state IN ('open', 'leased')
-     AND (next.state = 'open' OR next.lease_until < statement_timestamp())
-     AND NOT EXISTS (SELECT FROM labelapp_slot mine WHERE mine.comparison_id = next.comparison_id
-                     AND mine.labeler_id = %(labeler)s AND mine.state IN ('leased', 'done'))
-     AND NOT EXISTS (SELECT FROM labelapp_judgment mine WHERE mine.comparison_id = next.comparison_id
-                     AND mine.labeler_id = %(labeler)s)
-   ORDER BY next.priority, next.shuffle_key LIMIT 1 FOR UPDATE OF next SKIP LOCKED))
-RETURNING *
+WITH me AS (
+  SELECT m.tags, m.shuffle_start, m.paused_at IS NULL AS here, days.judged,
+    m.paused_at IS NULL AND (m.role <> 'labeler' OR p.quiz_items = 0 OR m.qualified_at IS NOT NULL)
+      AND days.today + cardinality(%(holding)s::bigint[]) < COALESCE(m.daily_cap, p.daily_cap, 2147483647) AS works
+  FROM labelapp_membership m JOIN labelapp_project p ON p.id = m.project_id CROSS JOIN LATERAL (
+    SELECT COALESCE(sum(d.judged), 0) AS judged,
+      COALESCE(sum(d.judged) FILTER (WHERE d.day = (statement_timestamp() AT TIME ZONE 'UTC')::date), 0) AS today
+    FROM labelapp_workday d WHERE d.project_id = m.project_id AND d.labeler_id = m.user_id) days
+  WHERE m.project_id = %(project)s AND m.user_id = %(labeler)s
+), top AS (
+  SELECT priority FROM labelapp_slot
+  WHERE project_id = %(project)s AND state IN ('open', 'leased') AND reserved_for_id IS NULL
+  ORDER BY priority, shuffle_key LIMIT 1
+), kept AS (
+  UPDATE labelapp_slot SET lease_until = statement_timestamp() + %(lease)s
+  WHERE id = ANY(%(holding)s) AND labeler_id = %(labeler)s AND state = 'leased'
+), chosen AS (
+  SELECT COALESCE(
+    (SELECT own.id FROM labelapp_slot own
+     WHERE own.labeler_id = %(labeler)s AND own.state = 'leased' AND own.project_id = %(project)s
+       AND own.id <> ALL(%(holding)s)
+     ORDER BY own.lease_until DESC LIMIT 1 FOR UPDATE),
+    (SELECT due.id FROM labelapp_slot due
+     WHERE due.reserved_for_id = %(labeler)s AND due.project_id = %(project)s AND due.state IN ('open', 'leased')
+       AND (due.state = 'open' OR due.lease_until < statement_timestamp()) AND due.id <> ALL(%(holding)s)
+       AND CASE due.purpose WHEN 'quiz' THEN (SELECT here FROM me) ELSE (SELECT works FROM me) END
+       AND (num_nonnulls(due.not_before, due.after_judged) = 0 OR due.not_before <= statement_timestamp()
+            OR due.after_judged <= (SELECT judged FROM me))
+     ORDER BY due.id LIMIT 1 FOR UPDATE SKIP LOCKED),
+    (SELECT next.id FROM labelapp_slot next
+     WHERE {free}
+       AND (next.priority, next.shuffle_key) >= ((SELECT priority FROM top), (SELECT shuffle_start FROM me))
+       AND next.priority <= (SELECT priority FROM top)
+     ORDER BY next.priority, next.shuffle_key LIMIT 1 FOR UPDATE OF next SKIP LOCKED),
+    (SELECT next.id FROM labelapp_slot next
+     WHERE {free}
+     ORDER BY next.priority, next.shuffle_key LIMIT 1 FOR UPDATE OF next SKIP LOCKED)) AS id
+), claimed AS (
+  UPDATE labelapp_slot SET
+    claim_token = CASE WHEN labeler_id = %(labeler)s THEN claim_token ELSE gen_random_uuid() END,
+    state = 'leased', labeler_id = %(labeler)s, lease_until = statement_timestamp() + %(first_lease)s
+  WHERE id = (SELECT id FROM chosen)
+  RETURNING *
+)
 """
+FREE = """next.project_id = %(project)s AND next.state IN ('open', 'leased') AND next.reserved_for_id IS NULL
+       AND (next.state = 'open' OR next.lease_until < statement_timestamp())
+       AND (SELECT works FROM me) AND COALESCE(next.requires <@ (SELECT tags FROM me), false)
+       AND NOT EXISTS (SELECT FROM labelapp_slot mine WHERE mine.comparison_id = next.comparison_id
+                       AND mine.labeler_id = %(labeler)s AND mine.state IN ('leased', 'done'))
+       AND NOT EXISTS (SELECT FROM labelapp_judgment mine WHERE mine.comparison_id = next.comparison_id
+                       AND mine.labeler_id = %(labeler)s)
+       AND NOT EXISTS (SELECT FROM labelapp_skip mine WHERE mine.comparison_id = next.comparison_id
+                       AND mine.labeler_id = %(labeler)s)"""
+CLAIM = CLAIM.replace("{free}", FREE)
 
 
-def claim_slot(*, project: Project, labeler) -> Slot | None:
+def claim_values(*, project: Project, labeler, holding: Sequence[int] = ()) -> dict:
+    """Parameters of CLAIM. What is claimed ahead of time is leased for half as long: nobody works on it yet."""
+    first = LEASE / 2 if holding else LEASE
+    values = {"project": project.pk, "labeler": labeler.pk, "holding": list(holding)}
+    return values | {"lease": LEASE, "first_lease": first}
+
+
+def claim_slot(*, project: Project, labeler, holding: Sequence[int] = ()) -> Slot | None:
     """Lease the labeler's next slot in the project for ten minutes of the database's clock; None if there is none.
 
-    Call it outside a transaction: a lost race is a unique violation, after which it tries again.
+    holding: ids of slots they have before them already.
     """
-    values = {"project": project.pk, "labeler": labeler.pk, "lease": LEASE}
+    values = claim_values(project=project, labeler=labeler, holding=holding)
+    query = CLAIM + "SELECT * FROM claimed"
+    return claiming(lambda: next(iter(Slot.objects.raw(query, values)), None))
+
+
+def claiming(claim: Callable[[], T]) -> T:
+    """What `claim` returns, tried again where it lost a race against the same person's other tab.
+
+    Two tabs may reach two slots of one comparison at once: SKIP LOCKED lets that pass, the unique constraint does not.
+    Inside of a transaction there is nothing to try again: whoever began it does.
+    """
+    if connection.in_atomic_block:
+        return claim()
     for attempt in range(1, TRIES + 1):
         try:
-            return next(iter(Slot.objects.raw(CLAIM, values)), None)
+            with transaction.atomic():
+                return claim()
         except IntegrityError as error:
-            # Two tabs reached two slots of one comparison at once: SKIP LOCKED lets that pass, the constraint does not.
             if "one_slot_per_labeler_and_comparison" not in str(error) or attempt == TRIES:
                 raise
+    raise AssertionError("unreachable")
 
 
 def extend_lease(*, slot_id: int, labeler, claim_token) -> bool:
@@ -85,17 +151,29 @@ def create_comparisons(
     priority: int = 0,
     rng: random.Random | None = None,
     slots: bool = True,
+    batch: Batch | None = None,
+    requires: Sequence[str] = (),
+    checked: bool = True,
 ) -> list[Comparison]:
     """Queue comparisons and return them in the order given; content the project has already is not queued again.
 
     Args:
         overlap: how many different people judge each; the project's by default.
         slots: False for what was judged elsewhere and is in nobody's queue.
+        batch: its priority counts where none is given. requires: tags that a labeler must have.
+        checked: False for pairs that nobody will be asked about, whatever the protocol asks.
 
     Raises:
-        UnusableComparison: fewer than 2 or more than 9 completions, two with the same text, a completion of another
-            prompt, a prompt of another project, or a project without a protocol. Then nothing is stored.
+        UnusableComparison: a number of completions that the protocol cannot ask about, two with the same text, a
+            completion of another prompt, a prompt of another project, or a project without a protocol. Then nothing
+            is stored.
     """
+    latest = _protocol(project)
+    protocol = parse(latest.definition)
+    items = list(items)
+    for prompt, completions in items if checked else ():
+        _check_size(protocol, prompt, completions)
+    priority = priority or (batch.priority if batch else 0)
     wanted = [(_content_hash(project, prompt, completions), prompt, completions) for prompt, completions in items]
     overlap = project.overlap if overlap is None else overlap
     with transaction.atomic():
@@ -104,8 +182,8 @@ def create_comparisons(
         rows = {row.content_hash: row for row in project.comparisons.filter(content_hash__in=[w[0] for w in wanted])}
         missing = {key: (prompt, texts) for key, prompt, texts in wanted if key not in rows}
         if missing:
-            shared = {"project": project, "protocol": _protocol(project), "overlap": overlap, "origin": origin}
-            shared |= {"round": round, "propensity": propensity}
+            shared = {"project": project, "protocol": latest, "overlap": overlap, "origin": origin}
+            shared |= {"round": round, "propensity": propensity, "batch": batch, "requires": list(requires)}
             new = [Comparison(prompt=prompt, content_hash=key, **shared) for key, (prompt, _) in missing.items()]
             rows |= {row.content_hash: row for row in Comparison.objects.bulk_create(new, batch_size=1000)}
             _place_completions(new, [completions for _, completions in missing.values()])
@@ -116,7 +194,9 @@ def create_comparisons(
 
 def display_orders(*, size: int, count: int, rng: random.Random) -> list[list[int]]:
     """`count` orders of `size` positions: random, and in every `size` of them each position is once at each place."""
-    orders = []
+    orders: list[list[int]] = []
+    if not size:
+        return [[] for _ in range(count)]
     for number in range(count):
         turn = number % size
         base = base if turn else rng.sample(range(size), size)  # noqa: F821 - bound in the first turn
@@ -124,9 +204,14 @@ def display_orders(*, size: int, count: int, rng: random.Random) -> list[list[in
     return orders
 
 
+def _check_size(protocol: Protocol, prompt: Prompt, completions: Sequence[Completion]) -> None:
+    sizes = protocol.sizes
+    if len(completions) not in sizes:
+        allowed = f"give {sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else "give none: the labeler writes the answer"
+        raise UnusableComparison(f"prompt {prompt.pk} has {len(completions)} completions to compare; {allowed}")
+
+
 def _content_hash(project: Project, prompt: Prompt, completions: Sequence[Completion]) -> str:
-    if not 2 <= len(completions) <= MOST:
-        raise UnusableComparison(f"prompt {prompt.pk} has {len(completions)} completions to compare; give 2 to {MOST}")
     if len({completion.content_hash for completion in completions}) < len(completions):
         raise UnusableComparison(f"prompt {prompt.pk}: two completions have the same text; drop one of them")
     if strangers := [completion.pk for completion in completions if completion.prompt_id != prompt.pk]:
@@ -164,6 +249,7 @@ def _open_slots(comparisons: list[Comparison], sizes: list[int], priority: int, 
                 priority=priority,
                 shuffle_key=rng.randrange(-(2**31), 2**31),
                 display_order=order,
+                requires=comparison.requires,
             )
             for comparison, size in zip(comparisons, sizes, strict=True)
             for number, order in enumerate(display_orders(size=size, count=comparison.overlap, rng=rng))

@@ -13,6 +13,12 @@ class UnusableComparison(Refusal):
     status = 422
 
 
+class BadProtocol(Refusal):
+    """A definition that no labeler could answer."""
+
+    status = 422
+
+
 class NotAnAnswer(Refusal):
     """An answer that the protocol does not know."""
 
@@ -37,3 +43,11 @@ class AlreadyJudged(Refusal):
 
 class NothingToUndo(Refusal):
     """This person's last judgment is withdrawn already, or there is none."""
+
+
+class NotYours(Refusal):
+    """An item, or a judgment, that this person may not act on now."""
+
+
+class Superseded(Refusal):
+    """Somebody was quicker: what was to be acted on has been replaced."""

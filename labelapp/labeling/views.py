@@ -1,5 +1,6 @@
 """The labeler's page. Each answer brings the next item in the same response."""
 
+from collections.abc import Sequence
 from uuid import uuid4
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -9,28 +10,36 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
 from labelapp.accounts.permissions import project_page
-from labelapp.labeling.actions import judge, undo_last
+from labelapp.labeling.actions import judge, protocol_of, undo_last
+from labelapp.labeling.claims import claim_of, read_claim, sign_claim
 from labelapp.labeling.desk import open_desk
-from labelapp.labeling.forms import AnswerForm, read_claim, sign_claim
-from labelapp.labeling.queue import claim_slot, extend_lease
-from labelapp.labeling.refusals import ForeignClaim, Refusal
-from labelapp.models import Project, Slot
+from labelapp.labeling.drafts import save_draft
+from labelapp.labeling.forms import AnswerForm, read_draft
+from labelapp.labeling.queue import claiming, extend_lease
+from labelapp.labeling.refusals import Refusal
+from labelapp.labeling.skips import skip_item
+from labelapp.models import Membership, Project, Slot
 
 
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 @project_page("label")
 def label(request: HttpRequest, project: Project) -> HttpResponse:
-    """GET hands out the next item; POST stores an answer and brings the item after it."""
+    """GET hands out the next item; POST stores an answer and brings the item after it, in one transaction."""
     if request.method != "POST":
-        return show_desk(request, project)
-    form = AnswerForm(request.POST)
+        return show_desk(request, project, holding=holding_of(request.GET))
     try:
-        claim = read_claim(request.POST.get("claim", ""), project=project, labeler=request.user)
-        judgment = judge(labeler=request.user, **claim._asdict(), **form.said())
+        return claiming(lambda: store_answer(request, project))
     except Refusal as refusal:
         return show_desk(request, project, refusal=refusal, kept=request.POST)
-    return show_next(request, project, announce=f"Saved #{judgment.pk}.")
+
+
+def store_answer(request: HttpRequest, project: Project) -> HttpResponse:
+    claim = read_claim(request.POST.get("claim", ""), project=project, labeler=request.user)
+    said = AnswerForm(request.POST).said(protocol_of(claim.protocol_id), len(claim.display_order))
+    judgment = judge(labeler=request.user, claim=claim, **said)
+    holding = holding_of(request.POST)
+    return show_next(request, project, announce=f"Saved #{judgment.pk}.", saved=judgment.pk, holding=holding)
 
 
 @never_cache
@@ -48,20 +57,64 @@ def undo(request: HttpRequest, project: Project) -> HttpResponse:
 @never_cache
 @require_POST
 @project_page("label")
+def skip(request: HttpRequest, project: Project) -> HttpResponse:
+    """Give the item back with a reason, and bring another."""
+    try:
+        claim = read_claim(request.POST.get("claim", ""), project=project, labeler=request.user)
+        said = {"reason": request.POST.get("reason", ""), "comment": request.POST.get("comment", "")[:2000]}
+        skip_item(project=project, claim=claim, labeler=request.user, **said)
+    except Refusal as refusal:
+        return show_desk(request, project, refusal=refusal, kept=request.POST)
+    holding = holding_of(request.POST)
+    return show_next(request, project, announce="Skipped. You will not see it again.", holding=holding)
+
+
+@never_cache
+@require_POST
+@project_page("label")
+def draft(request: HttpRequest, project: Project) -> HttpResponse:
+    """Keep an unfinished answer: 204, or 409 where a newer one or the answer is there already."""
+    try:
+        claim = read_claim(request.POST.get("claim", ""), project=project, labeler=request.user)
+        body, revision = read_draft(request.POST.get("body", "")), request.POST.get("revision", "")
+        if not revision.isdecimal() or len(revision) > 18:
+            return HttpResponse("revision must be a whole number", status=422, content_type="text/plain")
+        kept = save_draft(claim=claim, labeler=request.user, revision=int(revision), body=body)
+    except Refusal as refusal:
+        return HttpResponse(str(refusal), status=refusal.status, content_type="text/plain")
+    return HttpResponse(status=204 if kept else 409)
+
+
+@never_cache
+@require_POST
+@project_page("label")
 def heartbeat(request: HttpRequest, project: Project) -> HttpResponse:
     """204 while the item is still mine, 409 once it went to somebody else."""
     try:
         claim = read_claim(request.POST.get("claim", ""), project=project, labeler=request.user)
-    except ForeignClaim as refusal:
+    except Refusal as refusal:
         return HttpResponse(str(refusal), status=refusal.status, content_type="text/plain")
     held = extend_lease(slot_id=claim.slot_id, labeler=request.user, claim_token=claim.claim_token)
     return HttpResponse(status=204 if held else 409)
 
 
-def show_next(request: HttpRequest, project: Project, *, announce: str, slot: Slot | None = None) -> HttpResponse:
+def holding_of(data) -> list[int]:
+    """Ids of slots that the page has before it already; what is not an id is not held."""
+    return [int(text) for text in data.get("holding", "").split(",") if text.isdecimal() and len(text) < 18][:3]
+
+
+def show_next(
+    request: HttpRequest,
+    project: Project,
+    *,
+    announce: str,
+    saved: int | None = None,
+    slot: Slot | None = None,
+    holding: Sequence[int] = (),
+) -> HttpResponse:
     """The section for htmx; for everybody else a redirect, so that a reload does not submit again."""
     if request.htmx:
-        return show_desk(request, project, announce=announce, slot=slot)
+        return show_desk(request, project, announce=announce, saved=saved, slot=slot, holding=holding)
     return HttpResponseRedirect(reverse("label", args=[project.slug]), status=303)
 
 
@@ -70,20 +123,30 @@ def show_desk(
     project: Project,
     *,
     slot: Slot | None = None,
+    holding: Sequence[int] = (),
     announce: str = "",
+    saved: int | None = None,
     refusal: Refusal | None = None,
     kept: dict | None = None,
 ) -> HttpResponse:
     """The page, or its one section for htmx. After a refusal the form keeps what was said about the same item."""
-    slot = slot or claim_slot(project=project, labeler=request.user)
-    desk = open_desk(project=project, labeler=request.user, slot=slot)
+    desk = open_desk(project=project, labeler=request.user, slot=slot, holding=holding)
     context = {"desk": desk, "item": desk.item, "announce": announce, "refusal": refusal, "section": "label"}
-    if desk.item:
-        guideline_id = desk.guideline and desk.guideline["id"]
-        context["claim"] = sign_claim(slot=slot, labeler=request.user, guideline_id=guideline_id)
+    if item := desk.item:
+        context["claim"] = signed(request, project, item, desk.guideline)
         context["submission_id"] = uuid4()
-        context["kept"] = kept if kept and kept.get("slot") == str(slot.pk) else None
+        context["kept"] = kept if kept and kept.get("slot") == str(item.slot.pk) else item.draft
     template = "labeling/_comparison.html" if request.htmx else "labeling/compare.html"
     response = TemplateResponse(request, template, context, status=refusal.status if refusal else 200)
     response["X-Section"] = "comparison"  # so that the script knows an answer of ours from a sign-in page
+    if saved:
+        response["X-Saved"] = str(saved)
     return response
+
+
+def signed(request: HttpRequest, project: Project, item, guideline: dict | None) -> str:
+    """The claim of what is shown, for the form."""
+    membership: Membership = request.membership
+    shown = {"guideline_id": guideline and guideline["id"], "consent_id": membership.consent_id}
+    claim = claim_of(item.slot, protocol_id=item.protocol_id, **shown)
+    return sign_claim(claim, project=project, labeler=request.user)

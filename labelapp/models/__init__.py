@@ -1,10 +1,10 @@
 """Every table, in the order a judgment meets them."""
 
-from labelapp.models.people import Membership, User
-from labelapp.models.projects import GuidelineVersion, Project, ProtocolVersion
+from labelapp.models.people import Consent, Invitation, Membership, User, WorkDay
+from labelapp.models.projects import ConsentVersion, GuidelineVersion, Project, ProtocolVersion
 from labelapp.models.prompts import Completion, Prompt, message_hash, text_hash
-from labelapp.models.comparisons import Comparison, ComparisonCompletion, Slot
-from labelapp.models.judgments import Judgment
+from labelapp.models.comparisons import Batch, Comparison, ComparisonCompletion, Draft, Skip, Slot
+from labelapp.models.judgments import Judgment, Review
 from labelapp.models.snapshots import Snapshot
 from labelapp.models.versions import Deployment, DeploymentEvent, Version
 from labelapp.models.rounds import MetricRow, Round, RoundEvent, Stage
@@ -16,13 +16,18 @@ __all__ = [
     "ApiKey",
     "Audit",
     "AuditMetric",
+    "Batch",
     "Comparison",
     "ComparisonCompletion",
     "Completion",
+    "Consent",
+    "ConsentVersion",
     "Deployment",
     "DeploymentEvent",
+    "Draft",
     "EngineVersion",
     "GuidelineVersion",
+    "Invitation",
     "Judgment",
     "Membership",
     "MetricRow",
@@ -30,13 +35,16 @@ __all__ = [
     "Project",
     "Prompt",
     "ProtocolVersion",
+    "Review",
     "Round",
     "RoundEvent",
+    "Skip",
     "Slot",
     "Snapshot",
     "Stage",
     "User",
     "Version",
+    "WorkDay",
     "message_hash",
     "text_hash",
 ]

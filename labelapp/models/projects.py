@@ -1,6 +1,7 @@
-"""A project and the two texts every judgment cites: its guidelines and its protocol."""
+"""A project, how its queue is run, and the texts every judgment cites: guidelines, protocol and consent."""
 
 from django.db import models
+from django.db.models import Q
 
 
 class ProjectQuerySet(models.QuerySet):
@@ -17,15 +18,47 @@ class Project(models.Model):
     description = models.TextField(blank=True)
     overlap = models.PositiveSmallIntegerField(default=1, help_text="Independent judgments a comparison gets.")
     test_share = models.FloatField(default=0.2, help_text="Share of groups held out for testing, 0 to 1.")
+    max_overlap = models.PositiveSmallIntegerField(
+        null=True, blank=True, help_text="Where people disagree, slots are added up to this many. Empty: never."
+    )
+    daily_cap = models.PositiveIntegerField(null=True, blank=True, help_text="Judgments a labeler may make in a day.")
+    repeat_share = models.FloatField(default=0, help_text="Share of items shown again to the same person, swapped.")
+    gold_share = models.FloatField(default=0, help_text="Share of items whose answer is known.")
+    quiz_items = models.PositiveSmallIntegerField(default=0, help_text="Gold items before the first real one.")
+    quiz_right = models.PositiveSmallIntegerField(default=0, help_text="How many of them must be answered right.")
+    review_share = models.FloatField(default=0, help_text="Share of judgments that a reviewer looks at.")
+    minimum_seconds = models.FloatField(default=0, help_text="How long an item must be on screen before an answer.")
+    hourly_cost = models.DecimalField(max_digits=8, decimal_places=2, null=True, blank=True)
+    currency = models.CharField(max_length=3, default="EUR")
+    consent_version = models.ForeignKey(
+        "labelapp.ConsentVersion", models.PROTECT, null=True, blank=True, related_name="+",
+        help_text="What a labeler must have accepted; none where empty.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = ProjectQuerySet.as_manager()
 
     class Meta:
         constraints = [
-            models.CheckConstraint(condition=models.Q(overlap__gte=1), name="project_overlap_is_positive"),
+            models.CheckConstraint(condition=Q(overlap__gte=1), name="project_overlap_is_positive"),
             models.CheckConstraint(
-                condition=models.Q(test_share__gt=0, test_share__lt=1), name="project_test_share_is_a_share"
+                condition=Q(test_share__gt=0, test_share__lt=1), name="project_test_share_is_a_share"
+            ),
+            models.CheckConstraint(
+                condition=Q(max_overlap__isnull=True) | Q(max_overlap__gte=models.F("overlap")),
+                name="project_max_overlap_reaches_overlap",
+            ),
+            models.CheckConstraint(
+                condition=Q(repeat_share__gte=0, repeat_share__lte=0.5, gold_share__gte=0, gold_share__lte=0.5)
+                & Q(review_share__gte=0, review_share__lte=1),
+                name="project_quality_shares_are_shares",
+            ),
+            models.CheckConstraint(
+                condition=Q(quiz_right__lte=models.F("quiz_items")), name="project_quiz_can_be_passed"
+            ),
+            models.CheckConstraint(
+                condition=Q(minimum_seconds__gte=0, minimum_seconds__lte=120),
+                name="project_minimum_seconds_is_bearable",
             ),
         ]
 
@@ -60,10 +93,7 @@ class GuidelineVersion(NumberedText):
 
 
 class ProtocolVersion(NumberedText):
-    """What is asked of a labeler.
-
-    definition: {"question": str, "max_strength": 3, "tie": true, "both_bad": true}
-    """
+    """What is asked of a labeler. definition: as labelapp.labeling.protocol.Protocol reads it."""
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="protocol_versions")
     definition = models.JSONField()
@@ -75,3 +105,18 @@ class ProtocolVersion(NumberedText):
 
     def __str__(self):
         return f"protocol v{self.number}"
+
+
+class ConsentVersion(NumberedText):
+    """What a labeler agrees to before any work: uses, publication, withdrawal; as markdown."""
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="consent_versions")
+    text = models.TextField()
+
+    class Meta(NumberedText.Meta):
+        constraints = [
+            models.UniqueConstraint(fields=["project", "number"], name="consent_number_is_unique_in_project")
+        ]
+
+    def __str__(self):
+        return f"consent v{self.number}"

@@ -54,7 +54,7 @@ async def round_events(request: HttpRequest, slug: str, number: int) -> Streamin
 
 def open_stream(request: HttpRequest, slug: str, number: int) -> Stream:
     """Raises Http404 for strangers and PermissionDenied where the role does not reach."""
-    project, _ = require_project(request.user, slug, "research")
+    project = require_project(request.user, slug, "research").project
     found = get_object_or_404(project.rounds, number=number)
     known = request.headers.get("Last-Event-ID") or request.GET.get("after", "0")
     after = int(known) if known.isascii() and known.isdigit() and len(known) < 19 else 0

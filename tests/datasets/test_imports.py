@@ -18,7 +18,7 @@ from labelapp.labeling.queue import claim_slot
 from labelapp.models import Comparison, Completion, Judgment, Project, Prompt, Slot
 from tests import servers
 from tests.datasets.rows import as_file, pair, take
-from tests.factories import make_project, make_user
+from tests.factories import add_member, make_project, make_user
 
 DATA = Path(__file__).parent.parent / "data"
 
@@ -123,7 +123,9 @@ def test_open_rows_get_places_for_people_here(project):
     assert report.open_comparisons == 2 and report.judgments == 0
     assert sorted(Comparison.objects.values_list("overlap", flat=True)) == [2, 3]
     assert Slot.objects.count() == 5
-    assert claim_slot(project=project, labeler=make_user()).state == "leased"
+    labeler = make_user()
+    add_member(project, labeler, "labeler")
+    assert claim_slot(project=project, labeler=labeler).state == "leased"
     assert take(project, {"prompt": "p", "completions": ["b", "a"]}).known == 1
 
 

@@ -13,7 +13,7 @@ from labelapp.rounds.failures import StageFailed
 from labelapp.rounds.promote import deployment_of, promote
 from labelapp.rounds.sampling import collect, sample_comparisons
 from labelapp.rounds.supervise import supervise_round
-from tests.factories import make_project, make_prompt, make_user, make_version
+from tests.factories import add_member, make_project, make_prompt, make_user, make_version
 from tests.gate.rounds import make_passing
 
 
@@ -94,7 +94,9 @@ def test_answers_become_blind_comparisons_in_the_queue(project, promoted, tmp_pa
         assert (comparison.origin, comparison.round, comparison.propensity) == ("random", round, 2 / 8)
         assert {c.version for c in comparison.ordered_completions()} == {promoted, promoted.parent}
     assert Slot.objects.count() == 2 * project.overlap
-    assert claim_slot(project=project, labeler=make_user()).comparison.round == round
+    labeler = make_user()
+    add_member(project, labeler, "labeler")
+    assert claim_slot(project=project, labeler=labeler).comparison.round == round
     written = Completion.objects.get(text="new one")
     assert (written.author, written.version) == ("", promoted)
     assert written.sampling == {"temperature": 1.0, "max_new_tokens": 8, "stage_seed": 5, "tokens": 3}
@@ -219,7 +221,9 @@ def test_a_real_sampling_round_puts_two_policies_answers_before_the_labelers(tmp
         written = {completion.version: completion for completion in comparison.ordered_completions()}
         assert set(written) == {parent, version}
         assert written[version].sampling["seed"] != written[parent].sampling["seed"]
-    assert claim_slot(project=project, labeler=make_user()).comparison.round == round
+    labeler = make_user()
+    add_member(project, labeler, "labeler")
+    assert claim_slot(project=project, labeler=labeler).comparison.round == round
 
 
 def tiny_version(project, folder: Path, seed: int) -> Version:

@@ -5,12 +5,12 @@ import pytest
 from django.db import DatabaseError, IntegrityError, transaction
 from django.utils import timezone
 
-from labelapp.labeling.actions import judge, undo_last
+from labelapp.labeling.actions import protocol_of, undo_last
 from labelapp.labeling.queue import claim_slot
 from labelapp.labeling.refusals import AlreadyJudged, ChangedBody, ForeignClaim, NotAnAnswer, NothingToUndo
 from labelapp.models import GuidelineVersion, Judgment, Slot
 from tests.factories import make_comparison
-from tests.labeling.conftest import answer, claim_and_answer
+from tests.labeling.conftest import answer, claim_and_answer, shown
 
 
 def expire(slot):
@@ -37,7 +37,7 @@ def test_a_judgment_closes_its_slot_and_cites_what_was_shown(project, labeler, s
 
 @pytest.mark.parametrize(("order", "strength", "ranking"), [([0, 1], -3, [[0], [1]]), ([1, 0], 3, [[1], [0]])])
 def test_the_left_answer_favours_the_position_that_was_on_the_left(labeler, slot, order, strength, ranking):
-    Slot.objects.filter(pk=slot.pk).update(display_order=order)
+    slot.display_order = order
     judgment = answer(slot, labeler, strength=-3)
     assert (judgment.strength, judgment.ranking) == (strength, ranking)
 
@@ -45,7 +45,7 @@ def test_the_left_answer_favours_the_position_that_was_on_the_left(labeler, slot
 def test_four_completions_are_judged_by_a_ranking_with_ties(project, labeler):
     make_comparison(project, "one", "two", "three", "four")
     slot = claim_slot(project=project, labeler=labeler)
-    Slot.objects.filter(pk=slot.pk).update(display_order=[2, 0, 3, 1])
+    slot.display_order = [2, 0, 3, 1]
 
     judgment = answer(slot, labeler, ranking=[[1], [0, 3], [2]])
 
@@ -140,9 +140,9 @@ def test_a_claim_that_a_newer_one_replaced_is_refused(labeler, slot):
 
 
 def test_the_guidelines_that_were_shown_are_cited(project, labeler, slot):
-    shown = project.guideline_versions.get()
+    before, claim = project.guideline_versions.get(), shown(slot)
     GuidelineVersion.objects.create(project=project, number=2, text="New rules.")
-    assert answer(slot, labeler, strength=1, guideline_id=shown.pk).guideline == shown
+    assert answer(slot, labeler, claim=claim, strength=1).guideline == before
 
 
 def test_undo_withdraws_the_judgment_and_hands_the_item_back(project, labeler, slot):
@@ -229,9 +229,11 @@ def test_the_database_refuses_a_second_first_judgment_of_one_person(labeler, slo
         )
 
 
-def test_a_judgment_costs_two_statements(labeler, slot, django_assert_num_queries):
-    with django_assert_num_queries(4):  # and the savepoint around them: BEGIN and COMMIT outside a test
-        judge(slot_id=slot.pk, labeler=labeler, claim_token=slot.claim_token, submission_id=uuid4(), strength=1)
+def test_a_judgment_costs_one_statement(labeler, slot, django_assert_num_queries):
+    claim = shown(slot)
+    protocol_of(claim.protocol_id)
+    with django_assert_num_queries(3):  # and the savepoint around it: BEGIN and COMMIT outside a test
+        answer(slot, labeler, claim=claim)
 
 
 def test_two_people_judge_the_same_comparison_without_seeing_one_another(project, labeler, join):

@@ -1,9 +1,10 @@
 import pytest
 
 from labelapp.labeling.answers import Answer, as_stored, body_hash, check_answer, ranking_of
+from labelapp.labeling.protocol import Protocol
 from labelapp.labeling.refusals import NotAnAnswer
 
-PROTOCOL = {"max_strength": 3, "tie": True, "both_bad": True}
+PROTOCOL = Protocol()
 
 
 def test_the_left_response_is_position_0_where_it_is_shown_first():
@@ -52,16 +53,16 @@ def test_what_the_protocol_does_not_know_is_refused_with_a_remedy(answer, size, 
 def test_a_protocol_may_know_neither_tie_nor_both_bad(answer):
     check_answer(answer, size=2, protocol=PROTOCOL)
     with pytest.raises(NotAnAnswer, match=r"choose the better|own rank"):
-        check_answer(answer, size=2, protocol={"tie": False, "both_bad": False})
+        check_answer(answer, size=2, protocol=Protocol(tie=False, both_bad=False))
 
 
 def test_the_hash_of_a_body_changes_with_everything_that_is_said():
-    said = {"slot": 1, "labeler": 2, "rationale": ""}
+    said = {"slot": 1, "labeler": 2}
     hashes = {
         body_hash(Answer(strength=1), **said),
         body_hash(Answer(strength=2), **said),
         body_hash(Answer(both_bad=True), **said),
-        body_hash(Answer(strength=1), **said | {"rationale": "clearer"}),
+        body_hash(Answer(strength=1, rationale="clearer"), **said),
         body_hash(Answer(strength=1), **said | {"slot": 9}),
         body_hash(Answer(strength=1), **said | {"labeler": 9}),
     }

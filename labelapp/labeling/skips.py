@@ -1,0 +1,39 @@
+"""An item given back with a reason."""
+
+from django.db import transaction
+
+from labelapp.labeling.claims import Claim
+from labelapp.labeling.refusals import NotAnAnswer, NotYours
+from labelapp.labeling.workdays import count_work
+from labelapp.models import Draft, Project, Skip, Slot
+
+AGAIN = (Slot.Purpose.REASK, Slot.Purpose.RETURNED)  # a judgment stands already
+
+
+@transaction.atomic
+def skip_item(*, project: Project, claim: Claim, labeler, reason: str, comment: str = "") -> Skip:
+    """Give an item back for good, with the reason. Raises NotAnAnswer, and NotYours where it is not held any more."""
+    if reason not in Skip.Reason.values:
+        raise NotAnAnswer(f"{reason!r} is not a reason to skip; choose one of the list.")
+    held = Slot.objects.filter(pk=claim.slot_id, labeler=labeler, claim_token=claim.claim_token, state="leased")
+    slot = held.select_for_update().first()
+    if slot is None:
+        raise NotYours("This item is not yours any more, so there is nothing to skip.")
+    if slot.purpose == Slot.Purpose.QUIZ:
+        raise NotAnAnswer("An item of the quiz cannot be skipped; choose the answer that you think is right.")
+    _give_back(slot)
+    count_work(project=project, labeler=labeler, skipped=1)
+    Draft.objects.filter(comparison=slot.comparison_id, labeler=labeler).delete()
+    return Skip.objects.create(
+        comparison_id=slot.comparison_id, project=project, labeler=labeler, reason=reason, comment=comment.strip()
+    )
+
+
+def _give_back(slot: Slot) -> None:
+    """To everybody; but what is reserved is of use to nobody else, and what was answered before stays answered."""
+    free = {"labeler": None, "lease_until": None, "claim_token": None}
+    states = {Slot.Purpose.WORK: Slot.State.OPEN, **dict.fromkeys(AGAIN, Slot.State.DONE)}
+    state = states.get(slot.purpose, Slot.State.CLOSED)
+    if state == Slot.State.DONE:
+        free = {"lease_until": None}
+    Slot.objects.filter(pk=slot.pk).update(state=state, **free)
