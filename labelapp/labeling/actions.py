@@ -32,6 +32,7 @@ from labelapp.labeling.refusals import (
     Superseded,
 )
 from labelapp.labeling.rewrites import imply_pairs
+from labelapp.labeling.skips import AGAIN
 from labelapp.labeling.workdays import count_work
 from labelapp.models import Comparison, Judgment, Project, ProtocolVersion, Slot
 
@@ -91,6 +92,7 @@ def judge(
     answer: Answer,
     active_seconds: float | None = None,
     seen: Sequence[float] = (),
+    project: Project | None = None,
 ) -> Judgment:
     """Store one answer, given as the labeler saw it; a replay of the same submission returns the stored row.
 
@@ -100,6 +102,7 @@ def judge(
         claim: the hand-out that is answered. A slot that has been handed on no longer knows it, so whoever lets people
             in must have made sure that it was theirs (claims.py signs it).
         seen: the share of each response, by place, that was on screen.
+        project: whose rules say what follows (quality.py); without it, nothing does.
 
     Raises:
         NotAnAnswer: the protocol does not know it. AlreadyJudged: undo comes first.
@@ -115,8 +118,10 @@ def judge(
                 if stored := _replay(submission_id, body):
                     return stored
                 judgment = _store_late(claim, labeler, row)
+            if judgment.replaces_id and judgment.purpose in AGAIN:
+                _withdraw_implied(judgment.replaces)
             imply_pairs(judgment)
-            quality.after_judgment(judgment)
+            quality.after_judgment(judgment, project)
             return judgment
     except IntegrityError as error:
         if "one_first_judgment_per_labeler" in str(error):
@@ -215,8 +220,7 @@ def last_judgment(*, project: Project, labeler) -> Judgment | None:
 
 def _withdraw(judgment: Judgment) -> Judgment:
     """A withdrawal of the judgment, and of every pair that follows from its rewrite."""
-    for implied in judgment.implies.filter(replaced_by=None, withdrawn=False):
-        _withdraw(implied)
+    _withdraw_implied(judgment)
     return Judgment.objects.create(
         withdrawn=True,
         replaces=judgment,
@@ -232,6 +236,11 @@ def _withdraw(judgment: Judgment) -> Judgment:
         implied_by_id=judgment.implied_by_id,
         surplus=judgment.surplus,
     )
+
+
+def _withdraw_implied(judgment: Judgment) -> None:
+    for implied in judgment.implies.filter(replaced_by=None, withdrawn=False):
+        _withdraw(implied)
 
 
 def _hand_back(slot_id: int, project: Project, labeler) -> Slot | None:
@@ -272,8 +281,7 @@ def replace_judgment(old: Judgment, *, labeler, submission_id: UUID, body: str, 
     row = _row(claim, answer, None, ()) | {"submission_id": submission_id, "body_hash": body, "seen": old.seen}
     try:
         with transaction.atomic():
-            for implied in old.implies.filter(replaced_by=None, withdrawn=False):
-                _withdraw(implied)
+            _withdraw_implied(old)
             new = Judgment.objects.create(
                 **row, slot_id=old.slot_id, comparison_id=old.comparison_id, labeler=labeler, replaces=old,
                 surplus=old.surplus,

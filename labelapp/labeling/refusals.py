@@ -51,3 +51,7 @@ class NotYours(Refusal):
 
 class Superseded(Refusal):
     """Somebody was quicker: what was to be acted on has been replaced."""
+
+
+class CannotAskAgain(Refusal):
+    """A judgment that its labeler cannot be asked about again."""

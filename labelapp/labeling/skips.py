@@ -30,10 +30,19 @@ def skip_item(*, project: Project, claim: Claim, labeler, reason: str, comment: 
 
 
 def _give_back(slot: Slot) -> None:
-    """To everybody; but what is reserved is of use to nobody else, and what was answered before stays answered."""
+    """To everybody; but what is reserved is of use to nobody else, and what was answered before stays answered.
+
+    Asked again, answered, undone and then skipped is not answered any more: the place is everybody's from then on.
+    """
     free = {"labeler": None, "lease_until": None, "claim_token": None}
-    states = {Slot.Purpose.WORK: Slot.State.OPEN, **dict.fromkeys(AGAIN, Slot.State.DONE)}
-    state = states.get(slot.purpose, Slot.State.CLOSED)
-    if state == Slot.State.DONE:
-        free = {"lease_until": None}
-    Slot.objects.filter(pk=slot.pk).update(state=state, **free)
+    if slot.purpose in AGAIN and _answered(slot):
+        change = {"state": Slot.State.DONE, "lease_until": None}
+    elif slot.purpose in (Slot.Purpose.WORK, *AGAIN):
+        change = free | {"state": Slot.State.OPEN, "purpose": Slot.Purpose.WORK, "reserved_for": None, "note": ""}
+    else:
+        change = free | {"state": Slot.State.CLOSED}
+    Slot.objects.filter(pk=slot.pk).update(**change)
+
+
+def _answered(slot: Slot) -> bool:
+    return slot.judgments.standing().filter(labeler=slot.labeler_id).exists()

@@ -37,7 +37,7 @@ def label(request: HttpRequest, project: Project) -> HttpResponse:
 def store_answer(request: HttpRequest, project: Project) -> HttpResponse:
     claim = read_claim(request.POST.get("claim", ""), project=project, labeler=request.user)
     said = AnswerForm(request.POST).said(protocol_of(claim.protocol_id), len(claim.display_order))
-    judgment = judge(labeler=request.user, claim=claim, **said)
+    judgment = judge(labeler=request.user, claim=claim, project=project, **said)
     holding = holding_of(request.POST)
     return show_next(request, project, announce=f"Saved #{judgment.pk}.", saved=judgment.pk, holding=holding)
 

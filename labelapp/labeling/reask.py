@@ -1,0 +1,55 @@
+"""Items that come back to somebody who has answered them: asked again by an admin, or returned by a reviewer.
+
+The place that the answer closed opens again, for its labeler alone. The old answer stands until the new one, a
+revision of it, replaces it; so nothing is lost where nobody ever answers again.
+"""
+
+from collections.abc import Iterable
+
+from django.db.models import Exists, F, OuterRef, QuerySet
+
+from labelapp.labeling.refusals import CannotAskAgain
+from labelapp.models import GuidelineVersion, Judgment, Membership, Slot
+
+# Places whose answers are votes. Answers that check a labeler are not asked again: they have seen what is right.
+VOTES = (Slot.Purpose.WORK, Slot.Purpose.REASK, Slot.Purpose.RETURNED)
+
+
+def made_under(guideline: GuidelineVersion) -> QuerySet[Judgment]:
+    """Standing judgments that cite this version of the guidelines."""
+    return Judgment.objects.standing().filter(guideline=guideline)
+
+
+def reask(*, judgments: Iterable[Judgment] | QuerySet[Judgment], note: str) -> int:
+    """Ask the labelers of these judgments again, and say why; how many are asked.
+
+    Left out are answers that do not stand, that have no place here (imports, surplus), that check a labeler, that
+    are being asked again already, and those of people who have left the project.
+    """
+    return _reopen(Judgment.objects.filter(pk__in=_keys(judgments)), Slot.Purpose.REASK, note)
+
+
+def return_to_labeler(judgment: Judgment, note: str) -> None:
+    """Send a judgment back to whoever made it, with a reviewer's words. Raises CannotAskAgain."""
+    if not _reopen(Judgment.objects.filter(pk=judgment.pk), Slot.Purpose.RETURNED, note):
+        raise CannotAskAgain(
+            f"Judgment #{judgment.pk} cannot go back: it no longer stands, is with its labeler already, checks its "
+            "labeler, or its labeler has no place here any more. Reload, and correct it instead."
+        )
+
+
+def _keys(judgments: Iterable[Judgment] | QuerySet[Judgment]):
+    if isinstance(judgments, QuerySet):
+        return judgments.order_by().values("pk")
+    return [judgment.pk for judgment in judgments]
+
+
+def _reopen(judgments: QuerySet[Judgment], purpose: str, note: str) -> int:
+    """One conditional statement: of two who ask at once, one finds the place open already."""
+    standing = judgments.filter(slot=OuterRef("pk"), labeler=OuterRef("labeler"), replaced_by=None, withdrawn=False)
+    member = Membership.objects.filter(project=OuterRef("project"), user=OuterRef("labeler"), user__is_active=True)
+    answered = Slot.objects.filter(Exists(standing), Exists(member), state=Slot.State.DONE, purpose__in=VOTES)
+    free = {"labeler": None, "claim_token": None, "not_before": None, "after_judged": None}
+    return answered.update(
+        state=Slot.State.OPEN, reserved_for=F("labeler"), purpose=purpose, note=note.strip(), **free
+    )
