@@ -132,7 +132,7 @@ def _formula_block(tokens, index, _options, environment) -> str:
     token = tokens[index]
     shown = _shown(token, "block", environment)
     if shown:
-        return f'<p class="formula">{shown}</p>\n'
+        return f'<p class="formula" tabindex="0">{shown}</p>\n'
     return f"<pre><code>{show_unseen(escapeHtml(token.markup))}</code></pre>\n"
 
 

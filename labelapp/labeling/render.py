@@ -25,8 +25,9 @@ LANGUAGES = {
 INLINE = {"a", "br", "code", "del", "em", "s", "span", "strong"}
 BLOCKS = {"blockquote", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre", "ul"}
 TABLES = {"table", "tbody", "td", "th", "thead", "tr"}
-ATTRIBUTES = {"a": {"href"}, "code": {"class"}, "span": {"class"}, "ol": {"start"}, "p": {"class"}}
+ATTRIBUTES = {"a": {"href"}, "code": {"class"}, "span": {"class"}, "ol": {"start"}, "p": {"class", "tabindex"}}
 ATTRIBUTES |= mathematics.ATTRIBUTES
+SCROLLS = {"tabindex": "0"}  # what may be wider than its card can be reached, and scrolled, with keys
 
 
 def render_markdown(text: str) -> str:
@@ -37,7 +38,7 @@ def render_markdown(text: str) -> str:
         attributes=ATTRIBUTES,
         url_schemes={"http", "https", "mailto"},
         link_rel="noopener noreferrer nofollow",
-        set_tag_attribute_values={"a": {"target": "_blank"}},
+        set_tag_attribute_values={"a": {"target": "_blank"}, "pre": SCROLLS, "table": SCROLLS},
     )
 
 

@@ -36,7 +36,7 @@ ATTACKS = [
 def test_no_model_output_becomes_active_or_loads_anything(text, html_of):
     for tag, attributes in html_of(render_markdown(text)):
         assert tag in {"p", "a", "em", "code", "pre", "span", "table", "thead", "tbody", "tr", "th", "td"}
-        assert set(attributes) <= {"href", "rel", "target", "class"}
+        assert set(attributes) <= {"href", "rel", "target", "class", "tabindex"}
         assert attributes.get("href", "https:").split(":")[0] in {"https", "http", "mailto"}
 
 
@@ -157,7 +157,7 @@ def test_what_cannot_be_shown_as_mathematics_is_shown_as_it_was_written(latex, w
 
 
 def test_a_block_that_cannot_be_shown_keeps_its_lines():
-    assert "<pre><code>$$\n&lt;b&gt; ^\n$$</code></pre>" in render_markdown("$$\n<b> ^\n$$")
+    assert '<pre tabindex="0"><code>$$\n&lt;b&gt; ^\n$$</code></pre>' in render_markdown("$$\n<b> ^\n$$")
 
 
 @pytest.mark.parametrize("latex", [r"\text{<img src=x>}", r"\text{&lt;img src=x&gt;}", r"\mathrm{<}img"])
@@ -188,7 +188,7 @@ def test_formulas_that_are_too_much_together_are_shown_as_they_were_written():
 
 def test_what_is_nested_too_deep_is_shown_raw_and_not_left_out():
     text = "> " * 30 + "hidden?"
-    assert render_markdown(text) == f"<pre><code>{'&gt; ' * 30}hidden?</code></pre>"
+    assert render_markdown(text) == f'<pre tabindex="0"><code>{"&gt; " * 30}hidden?</code></pre>'
 
 
 def test_many_quotes_within_each_other_are_still_rendered():
@@ -196,7 +196,7 @@ def test_many_quotes_within_each_other_are_still_rendered():
 
 
 def test_a_very_long_text_is_shown_raw():
-    assert render_markdown("*a* " * 20_000).startswith("<pre><code>*a* *a* ")
+    assert render_markdown("*a* " * 20_000).startswith('<pre tabindex="0"><code>*a* *a* ')
 
 
 def test_long_code_has_no_colours():
@@ -206,3 +206,8 @@ def test_long_code_has_no_colours():
 @pytest.mark.parametrize("name", ["Python", "js", "c++", "sql"])
 def test_known_languages_have_colours(name):
     assert "<span" in render_markdown(f"```{name}\nfor x = 1;\n```")
+
+
+@pytest.mark.parametrize("text", ["```\nx\n```", "    x", "| a |\n|---|\n| 1 |", "$$\nx\n$$"])
+def test_what_may_be_wider_than_its_card_can_be_scrolled_with_keys(text, html_of):
+    assert {"tabindex": "0"}.items() <= next(iter(html_of(render_markdown(text))))[1].items()

@@ -1,0 +1,105 @@
+"""A project that has been through everything, so that every page has something to show."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from alignment.manifest import split_of
+from labelapp.datasets.actions import freeze_snapshot
+from labelapp.labeling.actions import judge
+from labelapp.labeling.answers import Answer
+from labelapp.labeling.claims import claim_of
+from labelapp.labeling.queue import claim_slot
+from labelapp.models import Membership, Project, Review, Round, Skip, Snapshot, User, Version
+from labelapp.rounds.promote import deployment_of, promote
+from tests.factories import add_member, make_comparison, make_project, make_prompt, make_user
+from tests.gate.rounds import make_passing
+
+SPLITS = {split_of(f"debate {number}", 0.2): f"debate {number}" for number in range(99)}  # a group in each
+ROLES = tuple(Membership.Role.values)
+TEXT = """Bottled water is **tested** less often than tap water; `1 in 4` bottles is recycled.
+
+| Source | Tests a year |
+|---|---|
+| tap | 12 |
+
+```python
+def price(litres: float) -> float:
+    return 0.002 * litres  # a line that is longer than any card on a phone and so must scroll within its block
+```
+
+$$\\int_0^\\infty e^{-x^2} dx + \\sum_{i=1}^{n} \\frac{a_i b_i c_i d_i e_i}{f_i} + \\sqrt{x + y + z + u + v + w} = 2$$
+
+So $\\frac{a}{b} < 1$ for every $b > a$."""
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What make_filled() made, for addresses."""
+
+    project: Project
+    people: dict[str, User]  # by role; "colleague" is a second labeler
+    snapshot: Snapshot
+    round: Round
+    version: Version
+
+
+def make_filled(folder: Path, write: Callable[[str, int], str] = lambda default, longest: default) -> Filled:
+    """A project with work done and work left.
+
+    write(default, longest): called for every text that a person or a model wrote; returns what stands there instead.
+    """
+    people = {role: make_user(write(f"{role} of it", 150)) for role in (*ROLES, "colleague")}
+    project = make_project("filled", overlap=2, **{role: people[role] for role in ROLES})
+    add_member(project, people["colleague"], "labeler")
+    project.review_share = 1.0
+    project.name, project.description = write("Convincing arguments", 120), write("Which argument convinces?", 2000)
+    project.save()
+    project.guideline_versions.create(number=2, text=write("Judge the *argument*.", 2000))
+    _add_comparisons(project, write)
+    _judge(project, people["labeler"], write, count=6)
+    _judge(project, people["colleague"], write, count=5)
+    _review(project, people["reviewer"], write)
+    _skip(project, people["colleague"], write)
+    first, version = make_passing(project, folder), make_passing(project, folder, name="policy-two")
+    promote(deployment=deployment_of(project), version=first, by=people["admin"], seen_epoch=0)
+    snapshot = freeze_snapshot(project=project, by=people["admin"])
+    round = project.rounds.order_by("number").last()
+    return Filled(project, people, snapshot, round, version)
+
+
+def _add_comparisons(project: Project, write) -> None:
+    for number in range(8):
+        group = SPLITS["test" if number % 2 else "train"]
+        prompt = make_prompt(project, write(f"Argue that bottle number {number} is banned.", 20_000), group=group)
+        make_comparison(project, write(TEXT, 20_000), write(f"Because of {number}.", 20_000), prompt=prompt)
+    make_prompt(project, "Nobody has answered this yet.", fresh=True)
+
+
+def _judge(project: Project, labeler: User, write, *, count: int) -> None:
+    for number in range(count):
+        slot = claim_slot(project=project, labeler=labeler)
+        grade = (1 + number % 3) * (1 if slot.display_order == [0, 1] else -1)
+        said = Answer(strength=grade, rationale=write("Clearer, and with a source.", 5000))
+        judge(claim=claim(slot), labeler=labeler, submission_id=uuid4(), answer=said, active_seconds=20.0 + number)
+
+
+def claim(slot):
+    guideline = slot.project.guideline_versions.last()
+    return claim_of(slot, protocol_id=slot.comparison.protocol_id, guideline_id=guideline.pk)
+
+
+def _review(project: Project, reviewer: User, write) -> None:
+    judgments = list(project.comparisons.first().judgments.model.objects.standing().order_by("pk")[:2])
+    Review.objects.create(judgment=judgments[0], reviewer=reviewer, verdict="accepted")
+    Review.objects.create(
+        judgment=judgments[1], reviewer=reviewer, verdict="returned", comment=write("Look at the source again.", 2000)
+    )
+
+
+def _skip(project: Project, labeler: User, write) -> None:
+    comparison = project.comparisons.order_by("pk").last()
+    Skip.objects.create(
+        project=project, comparison=comparison, labeler=labeler, reason="unclear", comment=write("Which bottle?", 2000)
+    )

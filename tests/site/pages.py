@@ -1,0 +1,56 @@
+"""Every page that a person can open, and who may. A new route must be added here, or to NOT_A_PAGE with its reason."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.site.filled import ROLES, Filled
+
+NOBODY = "nobody"  # not signed in
+READERS = ("researcher", "admin")
+LABELERS = ("labeler", "reviewer", "admin")
+
+
+@dataclass(frozen=True)
+class Page:
+    """A route, the roles that may open it, and what its address needs besides the project."""
+
+    route: str
+    roles: tuple[str, ...]
+    rest: Callable[[Filled], list] = lambda filled: []
+    in_project: bool = True
+    query: str = ""
+
+
+PAGES = [
+    Page("account_login", (NOBODY,), in_project=False),
+    Page("home", ROLES, in_project=False),
+    Page("label", LABELERS),
+    Page("project", READERS),
+    Page("data", READERS),
+    Page("prompts", READERS),
+    Page("judgments", READERS),
+    Page("comparisons", READERS),
+    Page("comparison", READERS, lambda filled: [filled.project.comparisons.first().pk]),
+    Page("snapshot", READERS, lambda filled: [filled.snapshot.digest]),
+    Page("rounds", READERS),
+    Page("round_new", ("admin",)),
+    Page("round", READERS, lambda filled: [filled.round.number]),
+    Page("versions", READERS),
+    Page("version", READERS, lambda filled: [filled.version.name]),
+    Page("promote", ("admin",), lambda filled: [filled.version.name]),
+    Page("serving", READERS),
+]
+
+# Routes that answer GET with something else than a page of ours.
+NOT_A_PAGE = {
+    "snapshot_file": "a file",
+    "round_file": "a file",
+    "audit_result": "a file",
+    "round_events": "a stream",
+    "serving-state": "a part of the serving page",
+    "deployment": "a part of the versions page",
+    "rollback": "the page of promote; without an earlier version it leads back",
+    "healthz": "JSON for machines",
+    "readyz": "JSON for machines",
+}
+PREFIXES = ("api-", "account_")  # the REST API; allauth's pages besides the sign-in, which nothing links to
