@@ -203,6 +203,7 @@ def undo_last(*, project: Project, labeler) -> Slot | None:
             if last is None or last.withdrawn:
                 raise NothingToUndo("There is no judgment of yours to undo; only the last one can be undone.")
             _withdraw(last)
+            quality.after_undo(last)
             return last.slot_id and _hand_back(last.slot_id, project, labeler)
     except IntegrityError as error:
         raise NothingToUndo(f"Judgment #{last.pk} is being undone already.") from error
@@ -287,6 +288,7 @@ def replace_judgment(old: Judgment, *, labeler, submission_id: UUID, body: str, 
                 surplus=old.surplus,
             )  # fmt: skip
             imply_pairs(new)
+            quality.after_revision(new)
             return new
     except IntegrityError as error:
         if stored := _replay(submission_id, body):

@@ -12,6 +12,7 @@ from django.db.models.functions import Now
 
 from labelapp.labeling.protocol import Protocol, parse
 from labelapp.labeling.queue import CLAIM, claim_values, claiming
+from labelapp.labeling.quiz import begin_quiz, quiz_state
 from labelapp.labeling.render import render_markdown
 from labelapp.models import Membership, Project, Slot
 
@@ -109,6 +110,8 @@ def open_desk(*, project: Project, labeler, holding: Sequence[int] = (), slot: S
     else:
         values = claim_values(project=project, labeler=labeler, holding=holding)
         found = claiming(lambda: _first(CLAIM + SHOWN, values))
+    if found is None and slot is None and begin_quiz(project=project, labeler=labeler):
+        found = claiming(lambda: _first(CLAIM + SHOWN, values))
     if found is None:
         return _empty(project, labeler)
     return _desk(vars(found), read_item(found), None)
@@ -183,5 +186,6 @@ def _waiting(project: Project, labeler) -> dict:
     wait = ExpressionWrapper(Min("lease_until") - Now(), output_field=DurationField())
     found = elsewhere.exclude(comparison__in=judged).aggregate(items=Count("comparison", distinct=True), wait=wait)
     seconds = max(found["wait"] or timedelta(0), timedelta(seconds=1)).total_seconds()
-    membership = Membership.objects.filter(project=project, user=labeler).first()
-    return {"items": found["items"], "minutes": ceil(seconds / 60), "membership": membership}
+    membership = Membership.objects.filter(project=project, user=labeler).select_related("project").first()
+    quiz = quiz_state(membership) if membership and project.quiz_items else None
+    return {"items": found["items"], "minutes": ceil(seconds / 60), "membership": membership, "quiz": quiz}

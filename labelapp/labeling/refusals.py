@@ -55,3 +55,19 @@ class Superseded(Refusal):
 
 class CannotAskAgain(Refusal):
     """A judgment that its labeler cannot be asked about again."""
+
+
+class BadGold(Refusal):
+    """A known answer that nobody could give."""
+
+    status = 422
+
+
+class NoQuiz(Refusal):
+    """A person cannot be asked the quiz, or not again."""
+
+
+class BadBatch(Refusal):
+    """A batch that cannot be made or changed so."""
+
+    status = 422

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from uuid import uuid4
 
+from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -15,6 +16,7 @@ from labelapp.labeling.claims import claim_of, read_claim, sign_claim
 from labelapp.labeling.desk import open_desk
 from labelapp.labeling.drafts import save_draft
 from labelapp.labeling.forms import AnswerForm, read_draft
+from labelapp.labeling.gold import Outcome, in_words
 from labelapp.labeling.queue import claiming, extend_lease
 from labelapp.labeling.refusals import Refusal
 from labelapp.labeling.skips import skip_item
@@ -39,7 +41,8 @@ def store_answer(request: HttpRequest, project: Project) -> HttpResponse:
     said = AnswerForm(request.POST).said(protocol_of(claim.protocol_id), len(claim.display_order))
     judgment = judge(labeler=request.user, claim=claim, project=project, **said)
     holding = holding_of(request.POST)
-    return show_next(request, project, announce=f"Saved #{judgment.pk}.", saved=judgment.pk, holding=holding)
+    said = {"announce": f"Saved #{judgment.pk}.", "saved": judgment.pk, "outcome": getattr(judgment, "outcome", None)}
+    return show_next(request, project, holding=holding, **said)
 
 
 @never_cache
@@ -111,10 +114,14 @@ def show_next(
     saved: int | None = None,
     slot: Slot | None = None,
     holding: Sequence[int] = (),
+    outcome: Outcome | None = None,
 ) -> HttpResponse:
     """The section for htmx; for everybody else a redirect, so that a reload does not submit again."""
     if request.htmx:
-        return show_desk(request, project, announce=announce, saved=saved, slot=slot, holding=holding)
+        said = {"announce": announce, "saved": saved, "outcome": outcome}
+        return show_desk(request, project, slot=slot, holding=holding, **said)
+    if outcome:
+        messages.info(request, in_words(outcome))
     return HttpResponseRedirect(reverse("label", args=[project.slug]), status=303)
 
 
@@ -128,10 +135,12 @@ def show_desk(
     saved: int | None = None,
     refusal: Refusal | None = None,
     kept: dict | None = None,
+    outcome: Outcome | None = None,
 ) -> HttpResponse:
     """The page, or its one section for htmx. After a refusal the form keeps what was said about the same item."""
     desk = open_desk(project=project, labeler=request.user, slot=slot, holding=holding)
     context = {"desk": desk, "item": desk.item, "announce": announce, "refusal": refusal, "section": "label"}
+    context["outcome"] = outcome and in_words(outcome)
     if item := desk.item:
         context["claim"] = signed(request, project, item, desk.guideline)
         context["submission_id"] = uuid4()

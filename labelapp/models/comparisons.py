@@ -51,7 +51,7 @@ class Comparison(models.Model):
     requires = ArrayField(
         models.CharField(max_length=40), default=list, blank=True, help_text="Tags a labeler must have."
     )
-    gold = models.JSONField(null=True, blank=True, help_text="The known answer, as a ranking, if any.")
+    gold = models.JSONField(null=True, blank=True, help_text='The known answer: a ranking, or {"both_bad": true}.')
     explanation = models.TextField(blank=True, help_text="Why the known answer is right; shown after it was given.")
     repeats = models.ForeignKey(
         "self", models.PROTECT, null=True, blank=True, related_name="repeated_as",
@@ -72,6 +72,7 @@ class Comparison(models.Model):
         ]
         indexes = [
             models.Index(fields=["project", "origin"], name="comparison_project_origin"),
+            models.Index(fields=["project"], condition=Q(gold__isnull=False), name="comparison_with_gold"),
             models.Index(fields=["batch"], condition=Q(batch__isnull=False), name="comparison_of_batch"),
         ]
 

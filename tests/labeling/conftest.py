@@ -40,7 +40,7 @@ def shown(slot, **more):
 
 def answer(slot, labeler, **said):
     """Judge a claimed slot; strength 1 unless something else is said."""
-    about = {name: said.pop(name) for name in ("active_seconds", "seen") if name in said}
+    about = {name: said.pop(name) for name in ("active_seconds", "seen", "project") if name in said}
     submission = said.pop("submission_id", None) or uuid4()
     claim = said.pop("claim", None) or shown(slot)
     said = said or {"strength": 1}
@@ -49,5 +49,5 @@ def answer(slot, labeler, **said):
     return judge(claim=claim, labeler=labeler, submission_id=submission, answer=Answer(**said), **about)
 
 
-def claim_and_answer(project, labeler, **said):
+def claim_and_answer(project, labeler, /, **said):
     return answer(claim_slot(project=project, labeler=labeler), labeler, **said)

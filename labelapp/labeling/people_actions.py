@@ -1,0 +1,22 @@
+"""What an admin does about one labeler's work: stop it, and let it go on. The quiz's doors are in quiz.py."""
+
+from django.db import transaction
+from django.utils import timezone
+
+from labelapp.models import Membership, Slot
+
+
+@transaction.atomic
+def pause(membership: Membership, because: str) -> None:
+    """Hand this person nothing from now on, tell them why, and give back what they hold.
+
+    What they are just writing is not lost: it counts unless somebody else has taken the item, and is surplus then.
+    """
+    Membership.objects.filter(pk=membership.pk).update(paused_at=timezone.now(), paused_because=because.strip())
+    held = Slot.objects.filter(project=membership.project_id, labeler=membership.user_id, state=Slot.State.LEASED)
+    held.update(state=Slot.State.OPEN, labeler=None, lease_until=None, claim_token=None)
+
+
+def resume(membership: Membership) -> None:
+    """Let them go on."""
+    Membership.objects.filter(pk=membership.pk).update(paused_at=None, paused_because="")
