@@ -260,6 +260,7 @@ def test_the_claim_walks_the_queue_index_and_not_the_primary_key(project, labele
         cursor.execute(f"EXPLAIN (ANALYZE, FORMAT TEXT) {CLAIM} SELECT * FROM claimed", values)
         plan = "\n".join(line for (line,) in cursor.fetchall())
     assert "Index Scan using slot_queue on labelapp_slot next" in plan
-    assert "Seq Scan" not in plan
+    # Projects and memberships may be so few that reading them all is quickest.
+    assert not re.search("Seq Scan on labelapp_(slot|comparison|judgment|skip)", plan)
     # What the labeler holds, and what is reserved for them: a handful of rows each.
     assert set(re.findall("Sort Key: (.*)", plan)) <= {"own.lease_until DESC", "due.id"}
