@@ -123,6 +123,7 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     "reconcile": {"task": "labelapp.tasks.reconcile", "schedule": 15.0, "options": {"expires": 30}},
+    "count_queues": {"task": "labelapp.tasks.count_queues", "schedule": 30.0, "options": {"expires": 30}},
 }
 
 # Cache: where allauth counts failed logins. Without Redis each process counts for itself.

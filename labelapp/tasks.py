@@ -5,6 +5,7 @@ import multiprocessing
 from celery import shared_task
 from celery.signals import worker_shutting_down
 
+from labelapp.labeling import queue_health
 from labelapp.rounds import lease
 from labelapp.rounds.supervise import supervise_round as supervise
 
@@ -26,3 +27,8 @@ def supervise_round(round_id: int) -> None:
 @shared_task(name="labelapp.tasks.reconcile")
 def reconcile() -> None:
     lease.reconcile()
+
+
+@shared_task(name="labelapp.tasks.count_queues")
+def count_queues() -> None:
+    queue_health.refresh_all()

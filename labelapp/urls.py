@@ -4,6 +4,7 @@ from django.urls import include, path
 
 from labelapp import health
 from labelapp.accounts import views as accounts
+from labelapp.accounts.join_views import join_page
 from labelapp.datasets.urls import api_routes as dataset_api
 from labelapp.datasets.urls import page_routes as dataset_pages
 from labelapp.serving.urls import api_routes, page_routes
@@ -11,7 +12,9 @@ from labelapp.serving.urls import api_routes, page_routes
 urlpatterns = [
     path("", accounts.home, name="home"),
     path("accounts/", include("allauth.account.urls")),
+    path("join/<str:token>/", join_page, name="join"),
     path("p/<slug:slug>/", include("labelapp.labeling.urls")),
+    path("p/<slug:slug>/", include("labelapp.labeling.people_urls")),
     path("p/<slug:slug>/", include(dataset_pages)),
     path("api/", include(dataset_api)),
     path("p/<slug:slug>/", include("labelapp.rounds.urls")),

@@ -3,7 +3,8 @@
 from django.db import transaction
 from django.utils import timezone
 
-from labelapp.models import Membership, Slot
+from labelapp.accounts.people import free_leases
+from labelapp.models import Membership
 
 
 @transaction.atomic
@@ -13,8 +14,7 @@ def pause(membership: Membership, because: str) -> None:
     What they are just writing is not lost: it counts unless somebody else has taken the item, and is surplus then.
     """
     Membership.objects.filter(pk=membership.pk).update(paused_at=timezone.now(), paused_because=because.strip())
-    held = Slot.objects.filter(project=membership.project_id, labeler=membership.user_id, state=Slot.State.LEASED)
-    held.update(state=Slot.State.OPEN, labeler=None, lease_until=None, claim_token=None)
+    free_leases(project=membership.project_id, user=membership.user_id)
 
 
 def resume(membership: Membership) -> None:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from labelapp.labeling import views
+from labelapp.labeling import dashboard_views, views
 
 urlpatterns = [
     path("label/", views.label, name="label"),
@@ -10,4 +10,5 @@ urlpatterns = [
     path("label/skip/", views.skip, name="label_skip"),
     path("label/draft/", views.draft, name="label_draft"),
     path("label/heartbeat/", views.heartbeat, name="label_heartbeat"),
+    path("labeling/", dashboard_views.dashboard, name="labeling"),
 ]

@@ -4,6 +4,7 @@ from labelapp.models.people import Consent, Invitation, Membership, User, WorkDa
 from labelapp.models.projects import ConsentVersion, GuidelineVersion, Project, ProtocolVersion
 from labelapp.models.prompts import Completion, Prompt, message_hash, text_hash
 from labelapp.models.comparisons import Batch, Comparison, ComparisonCompletion, Draft, Skip, Slot
+from labelapp.models.counts import BulkChange, LabelerPace, ProjectCounts, QueueHealth, WorkHour
 from labelapp.models.judgments import Judgment, Review
 from labelapp.models.snapshots import Snapshot
 from labelapp.models.versions import Deployment, DeploymentEvent, Version
@@ -17,6 +18,7 @@ __all__ = [
     "Audit",
     "AuditMetric",
     "Batch",
+    "BulkChange",
     "Comparison",
     "ComparisonCompletion",
     "Completion",
@@ -29,12 +31,15 @@ __all__ = [
     "GuidelineVersion",
     "Invitation",
     "Judgment",
+    "LabelerPace",
     "Membership",
     "MetricRow",
     "Process",
     "Project",
+    "ProjectCounts",
     "Prompt",
     "ProtocolVersion",
+    "QueueHealth",
     "Review",
     "Round",
     "RoundEvent",
@@ -45,6 +50,7 @@ __all__ = [
     "User",
     "Version",
     "WorkDay",
+    "WorkHour",
     "message_hash",
     "text_hash",
 ]
