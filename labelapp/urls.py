@@ -13,6 +13,7 @@ urlpatterns = [
     path("", accounts.home, name="home"),
     path("accounts/", include("allauth.account.urls")),
     path("join/<str:token>/", join_page, name="join"),
+    path("", include("labelapp.labeling.setup_urls")),
     path("p/<slug:slug>/", include("labelapp.labeling.urls")),
     path("p/<slug:slug>/", include("labelapp.labeling.people_urls")),
     path("p/<slug:slug>/", include(dataset_pages)),

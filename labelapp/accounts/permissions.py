@@ -44,6 +44,11 @@ def membership_of(user, slug: str) -> Membership | None:
     return Membership.objects.of(user).filter(project__slug=slug).select_related("project").first()
 
 
+def may_found(user) -> bool:
+    """Whether the person may make new projects: an admin of some project, or a superuser."""
+    return user.is_superuser or Membership.objects.of(user).filter(role=Role.ADMIN).exists()
+
+
 def project_page(action: str) -> Callable:
     """View decorator: signed in, a member, in a role that may. The view gets the Project instead of its slug."""
 

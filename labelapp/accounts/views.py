@@ -5,7 +5,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 
-from labelapp.accounts.permissions import may
+from labelapp.accounts.permissions import may, may_found
 from labelapp.models import Membership
 
 
@@ -17,4 +17,5 @@ def home(request: HttpRequest) -> HttpResponse:
         only = memberships[0]
         target = "project" if may(only.role, "research") else "label"
         return redirect(target, slug=only.project.slug)
-    return TemplateResponse(request, "projects/home.html", {"memberships": memberships})
+    context = {"memberships": memberships, "may_found": may_found(request.user)}
+    return TemplateResponse(request, "projects/home.html", context)

@@ -19,6 +19,25 @@ class BadProtocol(Refusal):
     status = 422
 
 
+class BadSetup(Refusal):
+    """A name, a text or a rule that a project cannot have. field: the one to change."""
+
+    status = 422
+
+    def __init__(self, said: str, *, field: str = ""):
+        super().__init__(said)
+        self.field = field
+
+
+class NameTaken(BadSetup):
+    """Another project has this short name."""
+
+    status = 409
+
+    def __init__(self, said: str):
+        super().__init__(said, field="slug")
+
+
 class NotAnAnswer(Refusal):
     """An answer that the protocol does not know."""
 
