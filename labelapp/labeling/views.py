@@ -20,7 +20,7 @@ from labelapp.labeling.gold import Outcome, in_words
 from labelapp.labeling.queue import claiming, extend_lease
 from labelapp.labeling.refusals import Refusal
 from labelapp.labeling.skips import skip_item
-from labelapp.models import Membership, Project, Slot
+from labelapp.models import Membership, Project, Skip, Slot
 
 
 @never_cache
@@ -67,7 +67,7 @@ def skip(request: HttpRequest, project: Project) -> HttpResponse:
         said = {"reason": request.POST.get("reason", ""), "comment": request.POST.get("comment", "")[:2000]}
         skip_item(project=project, claim=claim, labeler=request.user, **said)
     except Refusal as refusal:
-        return show_desk(request, project, refusal=refusal, kept=request.POST)
+        return show_desk(request, project, refusal=refusal)
     holding = holding_of(request.POST)
     return show_next(request, project, announce="Skipped. You will not see it again.", holding=holding)
 
@@ -141,9 +141,14 @@ def show_desk(
     desk = open_desk(project=project, labeler=request.user, slot=slot, holding=holding)
     context = {"desk": desk, "item": desk.item, "announce": announce, "refusal": refusal, "section": "label"}
     context["outcome"] = outcome and in_words(outcome)
+    context["skip_reasons"] = Skip.Reason.choices
     if item := desk.item:
-        context["claim"] = signed(request, project, item, desk.guideline)
-        context["submission_id"] = uuid4()
+        context["hidden"] = {
+            "claim": signed(request, project, item, desk.guideline),
+            "slot": item.slot.pk,
+            "submission_id": uuid4(),
+            "active_seconds": "",
+        }
         context["kept"] = kept if kept and kept.get("slot") == str(item.slot.pk) else item.draft
     template = "labeling/_comparison.html" if request.htmx else "labeling/compare.html"
     response = TemplateResponse(request, template, context, status=refusal.status if refusal else 200)
