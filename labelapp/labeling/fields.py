@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 
 from labelapp.labeling.forms import BOTH_BAD, UNRANKABLE
 from labelapp.labeling.protocol import SAFETY, Criterion, Protocol
-from labelapp.labeling.render import UNSEEN
+from labelapp.labeling.unseen import UNSEEN
 
 
 @dataclass(frozen=True)
