@@ -277,6 +277,10 @@
     "?": showKeys,
   };
   const keysOn = () => localStorage.getItem(SWITCH) !== "off";
+  function switchKeys(button) {
+    localStorage.setItem(SWITCH, keysOn() ? "off" : "on");
+    button.setAttribute("aria-checked", String(keysOn()));
+  }
   function pressKey(event) {
     const target = event.target instanceof Element ? event.target : document.body;
     const key = event.key.toLowerCase();
@@ -302,6 +306,7 @@
     if (button.dataset.start) startFrom(Number(button.dataset.start));
     if (button.id === "fold") fold();
     if (button.id === "open-keys") showKeys();
+    if (button.id === "keys-on") switchKeys(button);
   });
   document.addEventListener("pointerover", ({ target }) => { if (target.matches?.(".grip")) import(scripts.ranking); });
   function startFrom(place) {
@@ -325,10 +330,8 @@
   document.addEventListener("labelapp:item", begin);
   window.addEventListener("resize", room);
   document.addEventListener("DOMContentLoaded", () => {
-    const box = byId("keys-on");
     if (byId("open-keys")) byId("open-keys").hidden = false;
-    if (box) box.checked = keysOn();
-    box?.addEventListener("change", () => localStorage.setItem(SWITCH, box.checked ? "on" : "off"));
+    byId("keys-on")?.setAttribute("aria-checked", String(keysOn()));
     begin();
   });
 })();
