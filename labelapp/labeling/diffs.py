@@ -47,7 +47,18 @@ def _append(parts: Parts, kind: str, gone: str, came: str) -> None:
         parts.extend(_kept(before + gone))
         return
     removed, added = _taken_back(parts)
+    kept = _space_of_both(gone, came)
+    gone, came = gone.removesuffix(kept), came.removesuffix(kept)
     parts.extend((kind, text) for kind, text in ((REMOVED, removed + gone), (ADDED, added + came)) if text)
+    parts.extend(_kept(kept))
+
+
+def _space_of_both(gone: str, came: str) -> str:
+    """The white space in which both end: a changed word keeps its line break."""
+    if not gone.strip() or not came.strip():
+        return ""
+    first, second = gone[len(gone.rstrip()) :], came[len(came.rstrip()) :]
+    return next((first[at:] for at in range(len(first)) if second.endswith(first[at:])), "")
 
 
 def _taken_back(parts: Parts) -> tuple[str, str]:

@@ -67,6 +67,9 @@ class TextForm(forms.Form):
         label=_("Text"), max_length=LONGEST_TEXT, widget=forms.Textarea(attrs={"rows": 18}), help_text=_("Markdown.")
     )
 
+    def __init__(self, *args, **more):
+        super().__init__(*args, label_suffix="", **more)
+
 
 class RulesForm(forms.Form):
     """How the queue is run."""
@@ -119,7 +122,13 @@ class RulesForm(forms.Form):
 
     def __init__(self, *args, project: Project, **more):
         initial = {field.name: getattr(project, field.name) for field in fields(Rules)}
+        initial["minimum_seconds"] = f"{project.minimum_seconds:g}"
         super().__init__(*args, initial=initial, label_suffix="", **more)
+
+    def in_force(self) -> list[tuple[str, str]]:
+        """Label and value of each rule that does something."""
+        said = [(field.label, str(field.value())) for field in self if field.name != "currency"]
+        return [(label, value) for label, value in said if value not in ("None", "0")]
 
     def clean_currency(self) -> str:
         return self.cleaned_data["currency"].upper()

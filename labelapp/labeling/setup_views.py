@@ -35,7 +35,7 @@ def overview(request: HttpRequest, project: Project) -> HttpResponse:
         "asked": described(parse(protocol.definition)) if protocol else {},
         "guideline": project.guideline_versions.last(),
         "consent": project.consent_version,
-        "form": RulesForm(project=project),
+        "rules": RulesForm(project=project).in_force(),
     }
     return TemplateResponse(request, "setup/overview.html", context)
 

@@ -23,6 +23,7 @@ def test_a_diff_holds_both_texts(old, new):
     [
         ("Be fair.", "Be kind.", [("same", "Be "), ("del", "fair"), ("ins", "kind"), ("same", ".")]),
         ("one two six", "three four six", [("del", "one two"), ("ins", "three four"), ("same", " six")]),
+        ("a fair\nb", "a kind\nb", [("same", "a "), ("del", "fair"), ("ins", "kind"), ("same", "\nb")]),
         ("回答更好", "回答很好", [("same", "回答"), ("del", "更"), ("ins", "很"), ("same", "好")]),
         ("", "New.", [("ins", "New.")]),
         ("Same.", "Same.", [("same", "Same.")]),

@@ -498,3 +498,12 @@ def test_a_definition_that_no_protocol_has_is_not_saved(project):
     with pytest.raises(BadProtocol):
         save_protocol(project=project, definition={"question": "x", "colour": "red"})
     assert project.protocol_versions.count() == 1
+
+
+def test_the_overview_says_what_is_set_up_and_what_is_missing(project, client):
+    page = client.get(address("setup", project)).content.decode()
+    assert "Which answer is better?" in page and "Nothing has to be accepted." in page
+    assert "Swapped repeats" not in page
+    post(client, "setup_queue", project, **RULES)
+    page = client.get(address("setup", project)).content.decode()
+    assert "Swapped repeats, in percent</dt><dd>5</dd>" in page and "14.50" in page

@@ -39,6 +39,17 @@ PAGES = [
     Page("version", READERS, lambda filled: [filled.version.name]),
     Page("promote", ("admin",), lambda filled: [filled.version.name]),
     Page("serving", READERS),
+    Page("setup", ("admin",)),
+    Page("setup_project", ("admin",)),
+    Page("setup_protocol", ("admin",)),
+    Page("setup_protocol", ("admin",), query="?preset=instructgpt"),
+    Page("setup_protocol_versions", ("admin",)),
+    Page("setup_guidelines", ("admin",)),
+    Page("setup_guidelines_versions", ("admin",)),
+    Page("setup_consent", ("admin",)),
+    Page("setup_consent_versions", ("admin",)),
+    Page("setup_queue", ("admin",)),
+    Page("project_new", ("admin",), in_project=False),
 ]
 
 # Routes that answer GET with something else than a page of ours.
