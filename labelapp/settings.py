@@ -123,6 +123,9 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     "reconcile": {"task": "labelapp.tasks.reconcile", "schedule": 15.0, "options": {"expires": 30}},
+    "change_left_behind": {
+        "task": "labelapp.tasks.change_left_behind", "schedule": 60.0, "options": {"expires": 60}
+    },
     "count_queues": {"task": "labelapp.tasks.count_queues", "schedule": 30.0, "options": {"expires": 30}},
 }
 

@@ -5,6 +5,7 @@ import multiprocessing
 from celery import shared_task
 from celery.signals import worker_shutting_down
 
+from labelapp.datasets import bulk
 from labelapp.labeling import queue_health
 from labelapp.rounds import lease
 from labelapp.rounds.supervise import supervise_round as supervise
@@ -32,3 +33,13 @@ def reconcile() -> None:
 @shared_task(name="labelapp.tasks.count_queues")
 def count_queues() -> None:
     queue_health.refresh_all()
+
+
+@shared_task(name="labelapp.tasks.change_comparisons")
+def change_comparisons(change_id: int) -> None:
+    bulk.run_change(change_id)
+
+
+@shared_task(name="labelapp.tasks.change_left_behind")
+def change_left_behind() -> None:
+    bulk.run_left_behind()

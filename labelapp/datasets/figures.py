@@ -2,9 +2,8 @@
 
 from typing import Any, NamedTuple
 
-from django.db.models import Exists, OuterRef
-
-from labelapp.models import Comparison, Judgment, Project, Slot
+from labelapp.datasets.filters import comparisons_in
+from labelapp.models import Comparison, Judgment, Project
 
 TITLES = {
     "tie_rate": "Ties",
@@ -66,17 +65,5 @@ def project_counts(project: Project) -> dict[str, int]:
         "comparisons": comparisons.count(),
         "prompts": project.prompts.count(),
         "fresh": project.prompts.filter(fresh=True).count(),
-        **{state: comparisons_in(project, state).count() for state in Slot.State.values},
+        **{state: comparisons_in(project, state).count() for state in ("open", "leased", "done")},
     }
-
-
-def comparisons_in(project: Project, state: str):
-    """Comparisons with a place that is open, or one that is leased, or places that are all done.
-
-    EXISTS becomes a join; a NOT IN over more slots than fit into work_mem would read them again for every comparison.
-    """
-    comparisons = Comparison.objects.filter(project=project)
-    slots = Slot.objects.filter(comparison=OuterRef("pk"))
-    if state == Slot.State.DONE:
-        return comparisons.filter(Exists(slots), ~Exists(slots.exclude(state=Slot.State.DONE)))
-    return comparisons.filter(Exists(slots.filter(state=state)))

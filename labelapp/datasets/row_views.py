@@ -1,18 +1,24 @@
 """The rows behind the figures: prompts, comparisons by state, judgments; newest first, a page at a time."""
 
+from urllib.parse import urlencode
+
+from django.db import OperationalError, connection, transaction
 from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_GET
 
 from alignment.manifest import split_of
-from labelapp.accounts.permissions import project_page
-from labelapp.datasets.figures import comparisons_in
+from labelapp.accounts.permissions import may, project_page
+from labelapp.datasets.bulk_forms import OrderForm
+from labelapp.datasets.filters import COUNTED, FilterForm, count_up_to, matching
 from labelapp.models import Comparison, Judgment, Project, Slot
 
 PAGE = 50
-STATES = ("", *Slot.State.values)
+STATEMENT_MS = 8000
+TOO_SLOW = gettext_lazy("Too many rows to search through: fill in more of the filter, so that fewer are left.")
 
 
 @require_GET
@@ -30,16 +36,34 @@ def prompts(request: HttpRequest, project: Project) -> HttpResponse:
 @require_GET
 @project_page("research")
 def comparisons(request: HttpRequest, project: Project) -> HttpResponse:
-    """All comparisons, or those with an open or leased place, or those that are done."""
-    state = request.GET.get("state", "")
-    state = state if state in STATES else ""
-    rows = comparisons_in(project, state) if state else Comparison.objects.filter(project=project)
-    rows = rows.select_related("prompt").prefetch_related(
+    """Comparisons, as the filter says; whoever manages may pick some, or all of them, to change at once."""
+    form = FilterForm(request.GET, project=project)
+    said = form.said()
+    rows = matching(project, said) if form.is_valid() else Comparison.objects.none()
+    try:
+        with transaction.atomic():
+            limit_statements()
+            context = _page(request, with_places(rows))
+            many = count_up_to(rows) if may(request.role, "manage") else 0
+    except OperationalError:
+        form.add_error(None, TOO_SLOW)
+        context, many = {"rows": [], "next": None}, 0
+    context |= {"section": "data", "filter": form, "said": said, "query": urlencode(said), "many": many}
+    context |= {"order": OrderForm(project=project, belongs_to="bulk"), "counted": COUNTED}
+    return TemplateResponse(request, "datasets/comparisons.html", context, status=422 if form.errors else 200)
+
+
+def with_places(rows: QuerySet[Comparison]) -> QuerySet[Comparison]:
+    return rows.select_related("prompt", "batch").prefetch_related(
         Prefetch("judgments", Judgment.objects.standing().only("pk", "comparison"), "standing"),
         Prefetch("slots", Slot.objects.order_by("number")),
     )
-    context = _page(request, rows) | {"section": "data", "state": state, "states": STATES}
-    return TemplateResponse(request, "datasets/comparisons.html", context)
+
+
+def limit_statements() -> None:
+    """Until the transaction ends, a statement that takes longer than a person waits is given up."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = %s", [STATEMENT_MS])
 
 
 @require_GET

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from labelapp.datasets import api, project_views, row_views, views
+from labelapp.datasets import api, bulk_views, project_views, row_views, views
 
 page_routes = [
     path("", project_views.project, name="project"),
@@ -12,6 +12,10 @@ page_routes = [
     path("data/prompts/", row_views.prompts, name="prompts"),
     path("data/judgments/", row_views.judgments, name="judgments"),
     path("data/comparisons/", row_views.comparisons, name="comparisons"),
+    path("data/comparisons/review/", bulk_views.review, name="comparisons_review"),
+    path("data/comparisons/change/", bulk_views.change, name="comparisons_change"),
+    path("data/changes/", bulk_views.changes, name="bulk_changes"),
+    path("data/changes/<int:number>/", bulk_views.one_change, name="bulk_change"),
     path("data/comparisons/<int:number>/", row_views.comparison, name="comparison"),
     path("snapshots/<slug:digest>/", views.snapshot, name="snapshot"),
     path("snapshots/<slug:digest>/<str:name>", views.snapshot_file, name="snapshot_file"),

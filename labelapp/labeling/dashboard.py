@@ -10,6 +10,7 @@ from typing import NamedTuple
 from django.db.models import Max, Sum
 from django.utils import timezone
 
+from labelapp.labeling.agreement import Share
 from labelapp.labeling.charts import Chart, by_day, by_hour
 from labelapp.labeling.pace import Cost, Finish, Pace, ahead_of, cost_of, finish_of, pace_of, standing
 from labelapp.labeling.queue import LEASE
@@ -30,6 +31,8 @@ class Person(NamedTuple):
     week: int
     seconds_today: float | None
     seconds_week: float | None
+    same: Share  # swapped repeats answered like the first time
+    right: Share  # known answers found
     last_seen: datetime | None
     status: str  # working, idle, paused, quiz, or capped
     because: str
@@ -150,6 +153,8 @@ def person_of(project, member: Membership, days: dict, pace: LabelerPace | None,
         week=work.get("week", 0),
         seconds_today=pace.seconds_today if pace and work.get("today") else None,
         seconds_week=pace and pace.seconds_week,
+        same=Share(pace.repeats_same, pace.repeats) if pace else Share(0, 0),
+        right=Share(pace.gold_right, pace.gold) if pace else Share(0, 0),
         last_seen=last and min(last, now),
         status=status_of(project, member, work.get("today", 0), beat, now),
         because=member.paused_because if member.paused_at else "",

@@ -9,12 +9,16 @@ import time
 from datetime import datetime, timedelta
 
 from django.db import connection, transaction
+from django.db.models import Q
 from django.utils import timezone
 
+from labelapp.labeling.gold import gold_accuracy
+from labelapp.labeling.repeats import self_consistency
 from labelapp.models import Batch, LabelerPace, Project, QueueHealth, Slot, WorkDay, WorkHour
 
 REST = 50  # a count that took a second is not repeated for 50 seconds
 AT_LEAST_EVERY = timedelta(hours=1)
+CHECKS_LAST = timedelta(minutes=10)
 HOURS_KEPT = timedelta(days=14)
 MANY = 3  # people who skipped an item before somebody should look at it
 LISTED = 50
@@ -140,9 +144,20 @@ def count(project: Project, row: QueueHealth, now: datetime) -> None:
     count_batches(project, now)
     count_hours(project, now)
     _run(PACES, project, today=now.date())
-    LabelerPace.objects.filter(project=project).exclude(
-        labeler__in=WorkDay.objects.filter(project=project, day__gt=now.date() - timedelta(days=7)).values("labeler")
-    ).update(seconds_today=None, seconds_week=None)
+    here = WorkDay.objects.filter(project=project, day__gt=now.date() - timedelta(days=7)).values("labeler")
+    paces = LabelerPace.objects.filter(project=project)
+    paces.exclude(labeler__in=here).update(seconds_today=None, seconds_week=None)
+    old = Q(checked_at=None) | Q(checked_at__lt=now - CHECKS_LAST)
+    for pace in paces.filter(old, labeler__in=here).select_related("labeler"):
+        count_checks(project, pace, now)
+
+
+def count_checks(project: Project, pace: LabelerPace, now: datetime) -> None:
+    """How a labeler answered swapped repeats and gold, of all time."""
+    again, known = self_consistency(project, pace.labeler), gold_accuracy(project, pace.labeler)
+    pace.repeats, pace.repeats_same, pace.gold, pace.gold_right = again.n, again.hits, known.n, known.hits
+    pace.checked_at = now
+    pace.save(update_fields=["repeats", "repeats_same", "gold", "gold_right", "checked_at"])
 
 
 def held(project: Project, *, waiting: int, row: QueueHealth) -> tuple[int, int, int]:

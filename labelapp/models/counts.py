@@ -57,6 +57,11 @@ class LabelerPace(models.Model):
     seconds_today = models.FloatField(null=True, blank=True)
     seconds_week = models.FloatField(null=True, blank=True)
     last_judged_at = models.DateTimeField(null=True, blank=True)
+    repeats = models.IntegerField(default=0, db_default=0, help_text="Swapped repeats answered,")
+    repeats_same = models.IntegerField(default=0, db_default=0, help_text="and of them like the first time.")
+    gold = models.IntegerField(default=0, db_default=0, help_text="Known answers asked for,")
+    gold_right = models.IntegerField(default=0, db_default=0, help_text="and found.")
+    checked_at = models.DateTimeField(null=True, blank=True, help_text="When these four were counted.")
 
     class Meta:
         constraints = [
@@ -78,13 +83,13 @@ class BulkChange(models.Model):
 
     class State(models.TextChoices):
         WAITING = "waiting"
-        RUNNING = "running"
         DONE = "done"
         REFUSED = "refused"
         FAILED = "failed"
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="bulk_changes")
     by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
+    submission_id = models.UUIDField(unique=True, help_text="A second click finds the first's row.")
     picked = models.JSONField(help_text="The filter, or the ids of the comparisons.")
     order = models.JSONField(help_text="What is changed, to what.")
     expected = models.IntegerField(help_text="How many comparisons were confirmed.")

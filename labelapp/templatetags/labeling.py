@@ -48,6 +48,12 @@ def seconds(value: float | None) -> str:
 
 
 @register.filter
+def share(found) -> str:
+    """Hits of how many: a share of a few is no measure, and the page does not hide it."""
+    return "–" if found.value is None else f"{found.value:.0%} ({found.hits}/{found.n})"
+
+
+@register.filter
 def hours(value: float) -> str:
     """Person-hours: minutes below two of them."""
     if value < 2:

@@ -11,7 +11,7 @@ from django.urls import reverse
 from alignment.manifest import file_sha256, split_of
 from labelapp.datasets import views
 from labelapp.datasets.actions import freeze_snapshot
-from labelapp.datasets.figures import comparisons_in
+from labelapp.datasets.filters import comparisons_in
 from labelapp.models import Judgment, Prompt
 from tests.datasets.rows import as_file, pair, vote
 from tests.factories import add_member, make_comparison, make_project, make_user, make_version
@@ -216,7 +216,9 @@ def test_comparisons_are_listed_by_state(project):
 
     assert listed("open") == {waiting.pk, half.pk}
     assert listed("done") == {whole.pk} and listed("leased") == set()
-    assert len(listed("")) == 5 and len(listed("bogus")) == 5
+    assert len(listed("")) == 5
+    refused = client.get(address, {"state": "bogus"})
+    assert refused.status_code == 422 and not refused.context["rows"]
 
 
 def test_what_is_done_is_found_by_joins_however_many_places_are_left(project):

@@ -14,7 +14,9 @@ from labelapp.labeling import queue_health
 from labelapp.labeling.actions import undo_last
 from labelapp.labeling.charts import by_day
 from labelapp.labeling.dashboard import read_dashboard
+from labelapp.labeling.gold import make_gold
 from labelapp.labeling.pace import Pace, cost_of, finish_of, pace_of, standing
+from labelapp.labeling.places import add_slot
 from labelapp.labeling.queue import claim_slot
 from labelapp.labeling.queue_health import recount_soon, refresh_all
 from labelapp.labeling.skips import skip_item
@@ -188,6 +190,18 @@ def test_paces_are_medians_of_active_seconds(project, labeler):
     refresh_all()
     pace = LabelerPace.objects.get()
     assert (pace.seconds_today, pace.seconds_week) == (8.0, 8.0)
+
+
+def test_gold_and_repeats_are_counted_for_each_labeler(client, project, labeler, admin):
+    gold = make_comparison(project)
+    make_gold(gold, gold=[[0], [1]])
+    add_slot(gold, purpose="gold", reserved_for=labeler)
+    claim_and_answer(project, labeler, strength=-1)
+    refresh_all()
+    person = next(person for person in read_dashboard(project).people if person.name == "lena")
+    assert (person.right.n, person.same.n) == (1, 0)
+    client.force_login(admin)
+    assert f"({person.right.hits}/1)" in client.get(PAGE).content.decode()
 
 
 def test_the_count_of_what_waits_reads_only_the_queues_index(project):
