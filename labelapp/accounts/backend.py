@@ -10,7 +10,7 @@ class MemberBackend(AuthenticationBackend):
 
     def get_user(self, user_id) -> User | None:
         """The active user, with `by_project`: memberships by the slug of their project."""
-        rows = list(Membership.objects.filter(user_id=user_id).select_related("user", "project"))
+        rows = list(Membership.objects.filter(user_id=user_id).select_related("user", "project", "consent"))
         user = rows[0].user if rows else super().get_user(user_id)
         if user is None or not self.user_can_authenticate(user):
             return None

@@ -3,18 +3,14 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from math import ceil
-
 from django.db import connection
-from django.db.models import Count, DurationField, ExpressionWrapper, Min, Q
-from django.db.models.functions import Now
 
+from labelapp.labeling.empty import why_empty
 from labelapp.labeling.protocol import Protocol, parse
 from labelapp.labeling.queue import CLAIM, claim_values, claiming
 from labelapp.labeling.quiz import begin_quiz, quiz_state
 from labelapp.labeling.render import render_markdown
-from labelapp.models import Membership, Project, Slot
+from labelapp.models import Project, Slot
 
 MARKS = {size * sign: ("‹" if sign < 0 else "›") * size for size in range(1, 5) for sign in (-1, 1)} | {0: "="}
 
@@ -24,6 +20,9 @@ ABOUT = """
  WHERE project_id = %(project)s AND labeler_id = %(labeler)s)::int AS judged,
 (SELECT COALESCE(sum(judged), 0) FROM labelapp_workday WHERE project_id = %(project)s AND labeler_id = %(labeler)s
  AND day = (statement_timestamp() AT TIME ZONE 'UTC')::date)::int AS judged_today,
+(SELECT round(avg(judged)) FROM (
+   SELECT judged FROM labelapp_workday WHERE project_id = %(project)s AND labeler_id = %(labeler)s AND judged > 0
+   AND day < (statement_timestamp() AT TIME ZONE 'UTC')::date ORDER BY day DESC LIMIT 7) days)::int AS usual,
 (SELECT json_build_object('id', j.id, 'withdrawn', j.withdrawn, 'surplus', j.surplus)
  FROM labelapp_judgment j JOIN labelapp_comparison c ON c.id = j.comparison_id
  WHERE j.labeler_id = %(labeler)s AND c.project_id = %(project)s AND j.implied_by_id IS NULL
@@ -93,10 +92,11 @@ class Desk:
 
     judged: int
     judged_today: int
+    usual: int | None  # judged on a usual day: the mean of the last seven on which they judged anything
     last: dict | None  # {"id", "withdrawn", "surplus"} of the labeler's last judgment in the project
-    guideline: dict | None  # {"id", "number", "html"}
+    guideline: dict | None  # {"id", "number", "text", "html"}
     item: Item | None
-    waiting: dict | None
+    empty: dict | None  # why there is no item, as why_empty() says it
 
 
 def open_desk(*, project: Project, labeler, holding: Sequence[int] = (), slot: Slot | None = None) -> Desk:
@@ -113,7 +113,7 @@ def open_desk(*, project: Project, labeler, holding: Sequence[int] = (), slot: S
     if found is None and slot is None and begin_quiz(project=project, labeler=labeler):
         found = claiming(lambda: _first(CLAIM + SHOWN, values))
     if found is None:
-        return _empty(project, labeler)
+        return _empty(project, labeler, len(holding))
     return _desk(vars(found), read_item(found), None)
 
 
@@ -121,19 +121,19 @@ def _first(query: str, values: dict) -> Slot | None:
     return next(iter(Slot.objects.raw(query, values)), None)
 
 
-def _empty(project: Project, labeler) -> Desk:
+def _empty(project: Project, labeler, in_hand: int) -> Desk:
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {ABOUT}", {"project": project.pk, "labeler": labeler.pk})
         row = dict(zip([column.name for column in cursor.description], cursor.fetchone(), strict=True))
-    return _desk(row, None, _waiting(project, labeler))
+    return _desk(row, None, why_empty(project=project, labeler=labeler, judged_today=row["judged_today"] + in_hand))
 
 
-def _desk(row: dict, item: Item | None, waiting: dict | None) -> Desk:
+def _desk(row: dict, item: Item | None, empty: dict | None) -> Desk:
     guideline = row["guideline"] and json.loads(row["guideline"])
     if guideline:
-        guideline |= {"html": render_markdown(guideline.pop("text"))}
+        guideline |= {"html": render_markdown(guideline["text"])}
     last = row["last"] and json.loads(row["last"])
-    return Desk(row["judged"], row["judged_today"], last, guideline, item, waiting)
+    return Desk(row["judged"], row["judged_today"], row["usual"], last, guideline, item, empty)
 
 
 def read_item(row: Slot) -> Item:
@@ -176,16 +176,3 @@ def steps(protocol: Protocol) -> list[Step]:
         Step(value, key, sides[(value > 0) - (value < 0)], words[abs(value)], MARKS[value])
         for key, value in enumerate(values, start=1)
     ]
-
-
-def _waiting(project: Project, labeler) -> dict:
-    """Why there is nothing: how many items this person could judge are with others, until when; or what stops them."""
-    mine = Q(comparison__slots__labeler=labeler) | Q(comparison__judgments__labeler=labeler)
-    judged = Slot.objects.filter(mine, project=project).values("comparison")
-    elsewhere = Slot.objects.filter(project=project, state=Slot.State.LEASED, reserved_for=None)
-    wait = ExpressionWrapper(Min("lease_until") - Now(), output_field=DurationField())
-    found = elsewhere.exclude(comparison__in=judged).aggregate(items=Count("comparison", distinct=True), wait=wait)
-    seconds = max(found["wait"] or timedelta(0), timedelta(seconds=1)).total_seconds()
-    membership = Membership.objects.filter(project=project, user=labeler).select_related("project").first()
-    quiz = quiz_state(membership) if membership and project.quiz_items else None
-    return {"items": found["items"], "minutes": ceil(seconds / 60), "membership": membership, "quiz": quiz}

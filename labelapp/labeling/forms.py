@@ -131,3 +131,21 @@ def read_draft(text: str) -> dict[str, Any]:
     if not isinstance(body, dict) or len(text) > 2 * LONGEST_TEXT:
         raise NotAnAnswer("This draft cannot be read.")
     return body
+
+
+def fields_of(answer: Answer) -> dict[str, Any]:
+    """The fields in which the form would say this answer: what AnswerForm reads, as a draft keeps it."""
+    fields = {"rationale": answer.rationale, "rewrite": answer.rewrite, "reasons": list(answer.reasons)}
+    if answer.both_bad or answer.strength is not None:
+        fields["answer"] = BOTH_BAD if answer.both_bad else str(answer.strength)
+    for rank, tier in enumerate(answer.ranking or (), start=1):
+        fields |= {f"rank_{place}": str(rank) for place in tier}
+    fields |= {f"rank_{place}": UNRANKABLE for place in answer.unrankable}
+    for key, values in answer.ratings.items():
+        fields |= {f"rating_{key}_{place}": str(value) for place, value in enumerate(values) if value is not None}
+    fields |= {f"safety_{place}": word for place, word in enumerate(answer.safety)}
+    if answer.spans:
+        fields["spans"] = json.dumps(answer.spans)
+    if answer.rewrite_of is not None:
+        fields["rewrite_of"] = str(answer.rewrite_of)
+    return fields

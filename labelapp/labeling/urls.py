@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from labelapp.labeling import dashboard_views, views
+from labelapp.labeling import dashboard_views, labeler_views, views
 
 urlpatterns = [
     path("label/", views.label, name="label"),
@@ -10,5 +10,11 @@ urlpatterns = [
     path("label/skip/", views.skip, name="label_skip"),
     path("label/draft/", views.draft, name="label_draft"),
     path("label/heartbeat/", views.heartbeat, name="label_heartbeat"),
+    path("label/consent/", labeler_views.consent, name="label_consent"),
+    path("label/guidelines/", labeler_views.guidelines, name="label_guidelines"),
+    path("label/guidelines/seen/", labeler_views.guidelines_seen, name="label_guidelines_seen"),
+    path("label/mine/", labeler_views.mine, name="label_mine"),
+    path("label/mine/<int:judgment_id>/", labeler_views.change, name="label_change"),
+    path("label/summary/", labeler_views.summary, name="label_summary"),
     path("labeling/", dashboard_views.dashboard, name="labeling"),
 ]

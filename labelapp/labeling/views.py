@@ -10,13 +10,15 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
-from labelapp.accounts.permissions import project_page
 from labelapp.labeling.actions import judge, protocol_of, undo_last
 from labelapp.labeling.claims import claim_of, read_claim, sign_claim
+from labelapp.labeling.consent import labeler_page
 from labelapp.labeling.desk import open_desk
 from labelapp.labeling.drafts import save_draft
+from labelapp.labeling.empty import cap_of
 from labelapp.labeling.forms import AnswerForm, read_draft
 from labelapp.labeling.gold import Outcome, in_words
+from labelapp.labeling.guidelines import news_of
 from labelapp.labeling.queue import claiming, extend_lease
 from labelapp.labeling.refusals import Refusal
 from labelapp.labeling.skips import skip_item
@@ -25,7 +27,7 @@ from labelapp.models import Membership, Project, Skip, Slot
 
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
-@project_page("label")
+@labeler_page
 def label(request: HttpRequest, project: Project) -> HttpResponse:
     """GET hands out the next item; POST stores an answer and brings the item after it, in one transaction."""
     if request.method != "POST":
@@ -33,7 +35,8 @@ def label(request: HttpRequest, project: Project) -> HttpResponse:
     try:
         return claiming(lambda: store_answer(request, project))
     except Refusal as refusal:
-        return show_desk(request, project, refusal=refusal, kept=request.POST)
+        holding = holding_of(request.POST)
+        return show_desk(request, project, refusal=refusal, kept=request.POST, holding=holding)
 
 
 def store_answer(request: HttpRequest, project: Project) -> HttpResponse:
@@ -47,7 +50,7 @@ def store_answer(request: HttpRequest, project: Project) -> HttpResponse:
 
 @never_cache
 @require_POST
-@project_page("label")
+@labeler_page
 def undo(request: HttpRequest, project: Project) -> HttpResponse:
     """Withdraw my last judgment and bring its item back."""
     try:
@@ -59,7 +62,7 @@ def undo(request: HttpRequest, project: Project) -> HttpResponse:
 
 @never_cache
 @require_POST
-@project_page("label")
+@labeler_page
 def skip(request: HttpRequest, project: Project) -> HttpResponse:
     """Give the item back with a reason, and bring another."""
     try:
@@ -74,7 +77,7 @@ def skip(request: HttpRequest, project: Project) -> HttpResponse:
 
 @never_cache
 @require_POST
-@project_page("label")
+@labeler_page
 def draft(request: HttpRequest, project: Project) -> HttpResponse:
     """Keep an unfinished answer: 204, or 409 where a newer one or the answer is there already."""
     try:
@@ -90,7 +93,7 @@ def draft(request: HttpRequest, project: Project) -> HttpResponse:
 
 @never_cache
 @require_POST
-@project_page("label")
+@labeler_page
 def heartbeat(request: HttpRequest, project: Project) -> HttpResponse:
     """204 while the item is still mine, 409 once it went to somebody else."""
     try:
@@ -142,6 +145,7 @@ def show_desk(
     context = {"desk": desk, "item": desk.item, "announce": announce, "refusal": refusal, "section": "label"}
     context["outcome"] = outcome and in_words(outcome)
     context["skip_reasons"] = Skip.Reason.choices
+    context |= {"cap": cap_of(request.membership, project), "news": news_of(request.membership, desk.guideline)}
     if item := desk.item:
         context["hidden"] = {
             "claim": signed(request, project, item, desk.guideline),
@@ -152,7 +156,8 @@ def show_desk(
         context["kept"] = kept if kept and kept.get("slot") == str(item.slot.pk) else item.draft
     template = "labeling/_comparison.html" if request.htmx else "labeling/compare.html"
     response = TemplateResponse(request, template, context, status=refusal.status if refusal else 200)
-    response["X-Section"] = "comparison"  # so that the script knows an answer of ours from a sign-in page
+    response["X-Section"] = "comparison"  # so that the script knows an answer of ours from a sign-in page,
+    response["X-Labeler"] = str(request.user.pk)  # and whose session it is that sends its answers
     if saved:
         response["X-Saved"] = str(saved)
     return response

@@ -2,7 +2,7 @@
 
 from django import template
 
-from labelapp.datasets.words import answer_in_words
+from labelapp.labeling.words import answer_in_words
 
 register = template.Library()
 register.filter("in_words", answer_in_words)

@@ -1,0 +1,71 @@
+"""Why there is nothing to judge, and when there will be."""
+
+from datetime import timedelta
+from math import ceil
+from typing import Any
+
+from django.db.models import Count, DurationField, ExpressionWrapper, Min, Q
+from django.db.models.functions import Now
+
+from labelapp.labeling.quiz import FAILED, quiz_state
+from labelapp.models import Membership, Project, Slot
+
+
+def why_empty(*, project: Project, labeler, judged_today: int) -> dict[str, Any]:
+    """{"why", ...}: what keeps this person from work, in the order in which it would have to be lifted.
+
+    "paused": with `because`. "quiz": not passed, `right` of `needed`. "cap": with `cap`. "others": `items` that they could judge
+    are with other labelers, the first of them for `minutes` more. "tags": `items` need `tags` that they do not have.
+    "done": nothing is left, or ever was.
+    """
+    membership = Membership.objects.select_related("project").get(project=project, user=labeler)
+    return (
+        _stopped(project, membership, judged_today)
+        or _elsewhere(project, labeler, membership.tags)
+        or _lacking(project, labeler, membership.tags)
+        or {"why": "done"}
+    )
+
+
+def cap_of(membership: Membership, project: Project) -> int | None:
+    """How many judgments the member may make in a day."""
+    return project.daily_cap if membership.daily_cap is None else membership.daily_cap
+
+
+def _stopped(project: Project, membership: Membership, judged_today: int) -> dict[str, Any] | None:
+    if membership.paused_at:
+        return {"why": "paused", "because": membership.paused_because}
+    quiz = quiz_state(membership) if project.quiz_items else None
+    if quiz and quiz.state == FAILED:
+        return {"why": "quiz", "right": quiz.right, "needed": quiz.needed}
+    cap = cap_of(membership, project)
+    if cap is not None and judged_today >= cap:
+        return {"why": "cap", "cap": cap}
+    return None
+
+
+def _unseen(project: Project, labeler):
+    """Slots in the queue of comparisons that this person neither has, nor judged, nor skipped."""
+    mine = Q(comparison__slots__labeler=labeler) | Q(comparison__judgments__labeler=labeler)
+    met = Slot.objects.filter(mine | Q(comparison__skips__labeler=labeler), project=project).values("comparison")
+    return Slot.objects.filter(project=project, reserved_for=None).exclude(comparison__in=met)
+
+
+def _elsewhere(project: Project, labeler, tags: list[str]) -> dict[str, Any] | None:
+    wait = ExpressionWrapper(Min("lease_until") - Now(), output_field=DurationField())
+    leased = _unseen(project, labeler).filter(state=Slot.State.LEASED, requires__contained_by=tags)
+    found = leased.aggregate(items=Count("comparison", distinct=True), wait=wait)
+    if not found["items"]:
+        return None
+    seconds = max(found["wait"], timedelta(seconds=1)).total_seconds()
+    return {"why": "others", "items": found["items"], "minutes": ceil(seconds / 60)}
+
+
+def _lacking(project: Project, labeler, tags: list[str]) -> dict[str, Any] | None:
+    """Work that needs tags which this person does not have; up to a few thousand rows are looked at."""
+    rows = _unseen(project, labeler).filter(state=Slot.State.OPEN).exclude(requires__contained_by=tags)
+    needs = dict(rows.values_list("comparison", "requires")[:2000])
+    if not needs:
+        return None
+    missing = sorted({tag for requires in needs.values() for tag in requires} - set(tags))
+    return {"why": "tags", "items": len(needs), "tags": missing}

@@ -1,0 +1,53 @@
+"""Answers in words."""
+
+from labelapp.labeling.answers import Answer, as_shown
+from labelapp.labeling.protocol import Protocol, parse
+from labelapp.models import Judgment
+
+
+def answer_in_words(judgment: Judgment) -> str:
+    """Such as "2 far better", "tie" or "3 > 1 = 4 > 2", counting completions from 1."""
+    if judgment.withdrawn:
+        return "withdrawn"
+    if judgment.both_bad:
+        return "both bad"
+    tiers = judgment.ranking
+    if tiers is None:
+        return "an answer of their own" if judgment.rewrite else "rated"
+    if len(tiers) == 1:
+        return "tie"
+    if sorted(map(len, tiers)) == [1, 1]:
+        words = ("better", *parse(judgment.protocol.definition).words)
+        return f"{tiers[0][0] + 1} {words[abs(judgment.strength or 0)]}"
+    return " > ".join(" = ".join(str(position + 1) for position in tier) for tier in tiers)
+
+
+def said_of(judgment: Judgment) -> Answer:
+    """What a judgment says, by place: as its labeler saw it."""
+    ranking = judgment.ranking
+    stored = Answer(
+        strength=judgment.strength,
+        ranking=None if ranking is None else tuple(map(tuple, ranking)),
+        both_bad=judgment.both_bad,
+        unrankable=tuple(judgment.unrankable),
+        ratings={key: tuple(values) for key, values in judgment.ratings.items()},
+        safety=tuple(judgment.safety),
+        spans=tuple({"place": span["position"], **span} for span in judgment.spans),
+        reasons=tuple(judgment.reasons),
+        rationale=judgment.rationale,
+        rewrite=judgment.rewrite,
+        rewrite_of=judgment.rewrite_of,
+    )
+    return as_shown(stored, list(judgment.display_order))
+
+
+def own_words(answer: Answer, protocol: Protocol) -> str:
+    """The same for whoever gave the answer, by the letters they saw: "B far better", "A and B equal", "C > A = B"."""
+    if answer.both_bad:
+        return "both bad"
+    if answer.strength is not None:
+        side = "B" if answer.strength > 0 else "A"
+        return f"{side} {protocol.words[abs(answer.strength) - 1]}" if answer.strength else "A and B equal"
+    if answer.ranking is not None:
+        return " > ".join(" = ".join(chr(ord("A") + place) for place in tier) for tier in answer.ranking)
+    return "an answer of your own" if answer.rewrite else "rated"
