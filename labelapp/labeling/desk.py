@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+
 from django.db import connection
 
 from labelapp.labeling.empty import why_empty

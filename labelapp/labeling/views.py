@@ -106,7 +106,7 @@ def heartbeat(request: HttpRequest, project: Project) -> HttpResponse:
 
 def holding_of(data) -> list[int]:
     """Ids of slots that the page has before it already; what is not an id is not held."""
-    return [int(text) for text in data.get("holding", "").split(",") if text.isdecimal() and len(text) < 18][:3]
+    return [int(text) for text in data.get("holding", "").split(",") if text.isdecimal() and len(text) < 18][:5]
 
 
 def show_next(

@@ -274,6 +274,7 @@
     u: () => open("skip-menu", "input[type=radio]"),
     g: () => open("guidelines"),
     z: undo,
+    h: () => Boolean(byId("history")?.click() ?? byId("history")),
     "?": showKeys,
   };
   const keysOn = () => localStorage.getItem(SWITCH) !== "off";

@@ -118,30 +118,6 @@ def test_the_browser_makes_the_submission_id(visit, context):
     assert str(Judgment.objects.get().submission_id) == shown
 
 
-def test_a_lost_connection_keeps_the_answer_and_the_same_submission_is_sent_again(visit, context):
-    page = visit(context)
-    context.set_offline(True)
-    page.keyboard.press("3")
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("alert")).to_contain_text("Not saved: no connection")
-    submission = page.locator("[name=submission_id]").input_value()
-    context.set_offline(False)
-    page.keyboard.press("Enter")
-    expect(page.locator(".judged")).to_have_text("1 judged")
-    assert str(Judgment.objects.get().submission_id) == submission
-
-
-def test_whoever_is_signed_out_is_told_and_keeps_what_was_written(visit, context):
-    page = visit(context)
-    page.keyboard.press("w")
-    page.keyboard.type("Long thoughts.")
-    page.locator("[value='-1']").check(force=True)
-    context.clear_cookies(name="sessionid")
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("alert")).to_contain_text("Not saved: you are signed out")
-    expect(page.locator("#rationale")).to_have_value("Long thoughts.")
-
-
 def test_a_refusal_is_shown_and_the_next_item_comes_with_it(visit, context):
     page, tab = visit(context), visit(context)
     for one in (page, tab):
