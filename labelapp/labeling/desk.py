@@ -9,7 +9,7 @@ from django.db import connection
 from labelapp.labeling.empty import why_empty
 from labelapp.labeling.protocol import Protocol, parse
 from labelapp.labeling.queue import CLAIM, claim_values, claiming
-from labelapp.labeling.quiz import begin_quiz, quiz_state
+from labelapp.labeling.quiz import begin_quiz
 from labelapp.labeling.render import render_markdown
 from labelapp.models import Project, Slot
 

@@ -14,9 +14,9 @@ from labelapp.models import Membership, Project, Slot
 def why_empty(*, project: Project, labeler, judged_today: int) -> dict[str, Any]:
     """{"why", ...}: what keeps this person from work, in the order in which it would have to be lifted.
 
-    "paused": with `because`. "quiz": not passed, `right` of `needed`. "cap": with `cap`. "others": `items` that they could judge
-    are with other labelers, the first of them for `minutes` more. "tags": `items` need `tags` that they do not have.
-    "done": nothing is left, or ever was.
+    "paused": with `because`. "quiz": not passed, `right` of `needed`. "cap": with `cap`. "others": `items` that they
+    could judge are with other labelers, the first of them for `minutes` more. "tags": `items` need `tags` that they do
+    not have. "done": nothing is left, or ever was.
     """
     membership = Membership.objects.select_related("project").get(project=project, user=labeler)
     return (

@@ -164,6 +164,7 @@
     };
     if (!keep(entry)) return undefined; // then htmx sends it, and it stays on screen until the server has it
     stop(event);
+    byId("told").replaceChildren();
     document.dispatchEvent(new CustomEvent("labelapp:answered", { detail: { slot: entry.slot } }));
     if (ahead.firstElementChild) show(ahead.firstElementChild);
     else busy();
@@ -249,6 +250,7 @@
   function saved(reply) {
     hear(reply.section);
     const words = reply.section.dataset.announce;
+    byId("told").replaceChildren(...reply.section.querySelectorAll("#outcome")); // about the item before, not the next
     place(reply.section);
     dress();
     byId("live").textContent = words;

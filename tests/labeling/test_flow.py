@@ -10,7 +10,9 @@ from django.utils import timezone
 
 from labelapp.labeling.answers import Answer
 from labelapp.labeling.forms import AnswerForm, fields_of
+from labelapp.labeling.gold import hand_gold
 from labelapp.labeling.protocol import parse
+from labelapp.labeling.repeats import plan_repeat
 from labelapp.labeling.summary import sitting_of
 from labelapp.labeling.words import own_words
 from labelapp.models import (
@@ -224,18 +226,15 @@ def test_a_reached_cap_says_when_to_come_back_and_counts_what_is_in_hand(web, pr
     assert told in text(submit(web, form, headers=HTMX))
 
 
-@pytest.mark.parametrize(("state", "told"), [("done", "The quiz was not passed"), (None, "The quiz is not ready")])
-def test_the_quiz_is_named(web, project, labeler, state, told):
-    comparison = make_comparison(project)
-    project.quiz_items = 1
+def test_a_failed_quiz_is_named(web, project, labeler):
+    make_comparison(project)
+    gold = make_comparison(project, slots=0, gold=[[1], [0]])
+    project.quiz_items = project.quiz_right = 1
     project.save()
-    if state:
-        Slot.objects.create(
-            comparison=make_comparison(project, slots=0), project=project, number=0, shuffle_key=1, state="done",
-            purpose="quiz", reserved_for=labeler, labeler=labeler, display_order=[0, 1],
-        )  # fmt: skip
-    assert comparison.slots.count() == 1
-    assert told in text(web.get(PAGE))
+    form = form_of(web.get(PAGE))
+    assert Slot.objects.get(pk=form["slot"]).comparison == gold
+    told = text(submit(web, form, answer="both_bad", headers=HTMX))
+    assert "The quiz was not passed" in told and "0 of its answers were right, and 1 are needed." in told
 
 
 def test_missing_tags_are_named(web, project):
@@ -339,19 +338,78 @@ def test_a_sitting_ends_with_half_an_hour_of_rest():
 
 
 def test_the_summary_tells_steadiness_and_known_answers(web, project, labeler):
-    first = make_comparison(project, "one", "two")
-    claim_and_answer(project, labeler, strength=2)
-    swapped = make_comparison(project, slots=0, origin="swapped", repeats=first)
-    swapped.completions.clear()
-    for position, completion in enumerate(reversed(first.ordered_completions())):
-        swapped.comparisoncompletion_set.create(completion=completion, position=position)
-    for comparison, strength in [(swapped, -1), (make_comparison(project, origin="gold", gold=[[1], [0]]), 3)]:
-        Judgment.objects.create(
-            comparison=comparison, labeler=labeler, strength=strength, submission_id=uuid4(), body_hash="-",
-            ranking=[[0], [1]] if strength < 0 else [[1], [0]], protocol=comparison.protocol, display_order=[0, 1],
-        )  # fmt: skip
+    make_comparison(project)
+    Slot.objects.filter(pk=plan_repeat(claim_and_answer(project, labeler, strength=2)).pk).update(after_judged=0)
+    assert claim_and_answer(project, labeler, both_bad=True).slot.purpose == "repeat"
+    make_comparison(project, gold=[[0], [1]], slots=0)
+    hand_gold(project, labeler.pk)
+    claim_and_answer(project, labeler, strength=-2)
     told = text(web.get(SUMMARY))
-    assert told.count("1 of 1") == 2
+    assert "Steadiness 0 of 1" in told
+    assert "Known answers 1 of 1" in told
+
+
+# My last 20
+
+
+def test_my_last_judgments_are_told_in_words_and_can_be_changed_without_script(web, project, labeler):
+    comparison = make_comparison(project, "one", "two")
+    comparison.slots.update(display_order=[1, 0])
+    old = claim_and_answer(project, labeler, strength=-3, rationale="because")
+    page = web.get(MINE)
+    assert "A far better" in text(page) and comparison.prompt.last_turn in text(page)
+
+    url = f"{MINE}{old.pk}/"
+    shown = web.get(url)
+    page = shown.content.decode()
+    assert page.index(">two<") < page.index(">one<") or page.index("two") < page.index("one")
+    assert page.count(" checked") == 1 and "because" in page
+    form = form_of(shown)
+    response = web.post(url, form | {"answer": "1", "rationale": "looked again"})
+    assert (response.status_code, response["Location"]) == (303, MINE)
+    new = Judgment.objects.standing().get()
+    assert (new.replaces, new.strength, new.rationale) == (old, -1, "looked again")
+    assert web.post(url, form | {"answer": "1", "rationale": "looked again"}).status_code == 303
+    assert Judgment.objects.count() == 2
+    assert "B slightly better" in text(web.get(MINE))
+
+
+def test_a_change_that_is_no_answer_is_refused_and_keeps_what_was_written(web, project, labeler):
+    make_comparison(project)
+    url = f"{MINE}{claim_and_answer(project, labeler).pk}/"
+    response = web.post(url, form_of(web.get(url)) | {"answer": "", "rationale": "I wrote this"})
+    assert response.status_code == 422
+    assert "Nothing is chosen yet" in text(response) and "I wrote this" in text(response)
+    assert Judgment.objects.count() == 1
+
+
+def test_what_was_replaced_meanwhile_is_not_changed_again(web, project, labeler):
+    make_comparison(project)
+    url = f"{MINE}{claim_and_answer(project, labeler).pk}/"
+    first, second = form_of(web.get(url)), form_of(web.get(url))
+    web.post(url, first | {"answer": "2"})
+    response = web.post(url, second | {"answer": "3"})
+    assert response.status_code == 409
+    assert "not among your last 20" in text(response)
+
+
+def test_nobody_sees_or_changes_a_judgment_of_somebody_else(web, project, join):
+    make_comparison(project)
+    other = claim_and_answer(project, join(), strength=2)
+    url = f"{MINE}{other.pk}/"
+    assert web.get(url).status_code == 404
+    form = {"claim": "-", "submission_id": str(uuid4()), "answer": "1"}
+    assert web.post(url, form).status_code == 404
+    assert f"#{other.pk}" not in text(web.get(MINE))
+
+
+def test_only_the_last_twenty_are_shown(web, project, labeler):
+    for _ in range(21):
+        make_comparison(project)
+    rows = [claim_and_answer(project, labeler) for _ in range(21)]
+    page = text(web.get(MINE))
+    assert f"#{rows[-1].pk} " in page and f"#{rows[0].pk} " not in page
+    assert web.get(f"{MINE}{rows[0].pk}/").status_code == 404
 
 
 # Words and fields
