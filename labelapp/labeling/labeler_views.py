@@ -115,8 +115,7 @@ def store_change(request: HttpRequest, project: Project, judgment_id: int, row: 
 
 def show_change(request: HttpRequest, row: Judgment, *, kept, refusal: Refusal | None = None) -> HttpResponse:
     context = {"judgment": row, "item": item_of(row), "kept": kept, "refusal": refusal, "section": "label"}
-    context |= {"submission_id": uuid4(), "claim": "revision", "action": request.path}
-    context |= {"html": row.guideline and render_markdown(row.guideline.text)}
+    context |= {"hidden": {"claim": "revision", "submission_id": uuid4(), "active_seconds": ""}, "action": request.path}
     return TemplateResponse(request, "labeling/change.html", context, status=refusal.status if refusal else 200)
 
 

@@ -343,6 +343,7 @@ def test_the_summary_tells_steadiness_and_known_answers(web, project, labeler):
     assert claim_and_answer(project, labeler, both_bad=True).slot.purpose == "repeat"
     make_comparison(project, gold=[[0], [1]], slots=0)
     hand_gold(project, labeler.pk)
+    Slot.objects.filter(purpose="gold").update(display_order=[0, 1])
     claim_and_answer(project, labeler, strength=-2)
     told = text(web.get(SUMMARY))
     assert "Steadiness 0 of 1" in told

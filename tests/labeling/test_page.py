@@ -275,7 +275,7 @@ def test_undo_works_without_script(web, project):
 
 def test_there_is_no_undo_button_where_there_is_nothing_to_undo(web, project):
     make_comparison(project)
-    assert 'id="undo"' not in web.get(PAGE).content.decode()
+    assert 'id="undo"' not in web.get(PAGE, headers=HTMX).content.decode()
     assert web.post(UNDO).status_code == 409
 
 

@@ -68,7 +68,7 @@ def test_whoever_fails_waits_for_an_admin(quizzed, labeler, member):
     assert quiz_state(member()) == ("failed", 3, 3, 1, 2)
     desk = open_desk(project=quizzed, labeler=labeler)
     assert desk.item is None
-    assert desk.waiting["quiz"].state == "failed"
+    assert desk.empty == {"why": "quiz", "right": 1, "needed": 2}
     assert Slot.objects.filter(purpose="quiz").count() == 3
 
     let_in(member())
