@@ -93,6 +93,8 @@ else:
 DATABASES["default"]["ENGINE"] = "django.db.backends.postgresql"
 DATABASES["default"] |= {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}
 DATABASES["default"].setdefault("OPTIONS", {})["connect_timeout"] = 5
+# Lets models.prepared keep statements on a connection; a pooler in between that cannot carry them needs this off.
+DATABASES["default"]["OPTIONS"]["prepare_threshold"] = 1 if env.bool("DB_PREPARE", default=True) else None
 if host := DATABASES["default"]["OPTIONS"].pop("host", ""):  # from ?host=/directory, a unix socket
     DATABASES["default"]["HOST"] = host
 if env.bool("DB_POOL", default=False):
@@ -174,6 +176,7 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 X_FRAME_OPTIONS = "DENY"
+SESSION_ENGINE = "labelapp.accounts.sessions"
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.bool("COOKIE_SECURE", default=PRODUCTION)

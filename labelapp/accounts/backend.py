@@ -2,7 +2,17 @@
 
 from allauth.account.auth_backends import AuthenticationBackend
 
-from labelapp.models import Membership, User
+from labelapp.models import Consent, Membership, Project, User
+from labelapp.models.prepared import as_instance, columns, read_rows
+
+MEMBER = f"""
+SELECT {columns(User, "person", "person_")}, {columns(Membership, "member", "member_")},
+  {columns(Project, "project", "project_")}, {columns(Consent, "consent", "consent_")}
+FROM labelapp_user person LEFT JOIN labelapp_membership member ON member.user_id = person.id
+  LEFT JOIN labelapp_project project ON project.id = member.project_id
+  LEFT JOIN labelapp_consent consent ON consent.id = member.consent_id
+WHERE person.id = %(person)s
+"""
 
 
 class MemberBackend(AuthenticationBackend):
@@ -10,9 +20,17 @@ class MemberBackend(AuthenticationBackend):
 
     def get_user(self, user_id) -> User | None:
         """The active user, with `by_project`: memberships by the slug of their project."""
-        rows = list(Membership.objects.filter(user_id=user_id).select_related("user", "project", "consent"))
-        user = rows[0].user if rows else super().get_user(user_id)
+        rows = read_rows(MEMBER, {"person": user_id})
+        user = as_instance(User, rows[0], "person_") if rows else None
         if user is None or not self.user_can_authenticate(user):
             return None
-        user.by_project = {row.project.slug: row for row in rows}
+        memberships = [membership_in(row, user) for row in rows if row["member_id"]]
+        user.by_project = {membership.project.slug: membership for membership in memberships}
         return user
+
+
+def membership_in(row: dict, user: User) -> Membership:
+    membership = as_instance(Membership, row, "member_")
+    membership.user, membership.project = user, as_instance(Project, row, "project_")
+    membership.consent = as_instance(Consent, row, "consent_") if row["consent_id"] else None
+    return membership

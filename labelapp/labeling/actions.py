@@ -1,6 +1,7 @@
 """What a labeler can do. Every judgment made here is a new row; the database refuses to change one."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any
 from uuid import UUID, uuid4
@@ -8,7 +9,6 @@ from uuid import UUID, uuid4
 from django.contrib.postgres.functions import RandomUUID
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
-from psycopg.types.json import Jsonb
 
 from labelapp.labeling import quality
 from labelapp.labeling.answers import (
@@ -22,7 +22,7 @@ from labelapp.labeling.answers import (
 )
 from labelapp.labeling.claims import Claim
 from labelapp.labeling.protocol import Protocol, parse
-from labelapp.labeling.queue import LEASE
+from labelapp.labeling.queue import LEASE, claiming
 from labelapp.labeling.refusals import (
     AlreadyJudged,
     ChangedBody,
@@ -33,49 +33,11 @@ from labelapp.labeling.refusals import (
 )
 from labelapp.labeling.rewrites import imply_pairs
 from labelapp.labeling.skips import AGAIN
+from labelapp.labeling.submit import submit
 from labelapp.labeling.workdays import count_work
 from labelapp.models import Comparison, Judgment, Project, ProtocolVersion, Slot
 
 KEPT_TO_REVISE = 20
-
-# The usual submit is this one statement. A lease that has run out does not matter while nobody took the slot.
-SUBMIT = """
-WITH previous AS (
-  SELECT id, withdrawn FROM labelapp_judgment
-  WHERE comparison_id = %(comparison)s AND labeler_id = %(labeler)s ORDER BY id DESC LIMIT 1
-), took AS (
-  UPDATE labelapp_slot slot
-  SET state = 'done', labeler_id = %(labeler)s, lease_until = NULL, claim_token = %(token)s
-  WHERE slot.id = %(slot)s AND slot.comparison_id = %(comparison)s
-    AND (slot.purpose IN ('reask', 'returned') OR NOT EXISTS (SELECT FROM previous WHERE NOT withdrawn))
-    AND (slot.state = 'open' AND COALESCE(slot.reserved_for_id, %(labeler)s) = %(labeler)s
-         OR slot.state = 'leased' AND slot.labeler_id = %(labeler)s AND slot.claim_token = %(token)s)
-  RETURNING slot.*
-), counted AS (
-  INSERT INTO labelapp_workday (project_id, labeler_id, day, judged, skipped, active_seconds)
-  SELECT project_id, labeler_id, (statement_timestamp() AT TIME ZONE 'UTC')::date, 1, 0, COALESCE(%(active_seconds)s, 0)
-  FROM took
-  ON CONFLICT (project_id, labeler_id, day) DO UPDATE SET judged = labelapp_workday.judged + 1,
-    active_seconds = labelapp_workday.active_seconds + EXCLUDED.active_seconds
-), forgotten AS (
-  DELETE FROM labelapp_draft WHERE comparison_id = %(comparison)s AND labeler_id = %(labeler)s
-), said AS (
-  INSERT INTO labelapp_judgment ({columns}, comparison_id, slot_id, labeler_id, replaces_id, external_annotator,
-    withdrawn, surplus, created_at)
-  SELECT {values}, %(comparison)s, %(slot)s, %(labeler)s, (SELECT id FROM previous), '', false, false,
-    statement_timestamp()
-  FROM took
-  RETURNING *
-)
-SELECT said.*, took.purpose, took.project_id FROM said, took
-"""
-COLUMNS = (
-    "submission_id", "body_hash", "strength", "ranking", "both_bad", "unrankable", "ratings", "safety", "spans",
-    "reasons", "rationale", "rewrite", "rewrite_of", "display_order", "guideline_id", "protocol_id", "consent_id",
-    "active_seconds", "seen",
-)  # fmt: skip
-SUBMIT = SUBMIT.format(columns=", ".join(COLUMNS), values=", ".join(f"%({name})s" for name in COLUMNS))
-JSON = ("ranking", "ratings", "safety", "spans")
 
 
 @lru_cache(maxsize=256)
@@ -110,25 +72,24 @@ def judge(
             newer claim, made in another tab.
     """
     body = body_hash(answer, slot=claim.slot_id, labeler=labeler.pk)
-    try:
-        with transaction.atomic():
-            row = _row(claim, answer, active_seconds, seen) | {"submission_id": submission_id, "body_hash": body}
-            judgment = _submit(claim, labeler, row)
-            if judgment is None:
-                if stored := _replay(submission_id, body):
-                    return stored
-                judgment = _store_late(claim, labeler, row)
-            if judgment.replaces_id and judgment.purpose in AGAIN:
-                _withdraw_implied(judgment.replaces)
-            imply_pairs(judgment)
-            quality.after_judgment(judgment, project)
-            return judgment
-    except IntegrityError as error:
-        if "one_first_judgment_per_labeler" in str(error):
-            raise AlreadyJudged("You judged this one already. Undo that first to change it.") from error
-        if stored := _replay(submission_id, body):
-            return stored
-        raise
+    row = _row(claim, answer, active_seconds, seen) | {"submission_id": submission_id, "body_hash": body}
+    return claiming(lambda: _store(claim, labeler, row, project))
+
+
+def _store(claim: Claim, labeler, row: dict[str, Any], project: Project | None) -> Judgment:
+    """Store the answer and what follows from it, or return what is stored under its submission id already."""
+    # Only a rewrite can be refused after it is stored; a savepoint for every answer would cost two round trips.
+    with transaction.atomic() if row["rewrite"] else nullcontext():
+        judgment = submit(claim, labeler, row)
+        if judgment is None:
+            if stored := _replay(row["submission_id"], row["body_hash"]):
+                return stored
+            judgment = _store_late(claim, labeler, row)
+        if judgment.replaces_id and judgment.purpose in AGAIN:
+            _withdraw_implied(judgment.replaces)
+        imply_pairs(judgment)
+        quality.after_judgment(judgment, project)
+        return judgment
 
 
 def _row(claim: Claim, answer: Answer, active_seconds: float | None, seen: Sequence[float]) -> dict[str, Any]:
@@ -158,13 +119,6 @@ def _row(claim: Claim, answer: Answer, active_seconds: float | None, seen: Seque
         "active_seconds": active_seconds,
         "seen": list(by_position(tuple(seen), order)) if len(seen) == len(order) else [],
     }
-
-
-def _submit(claim: Claim, labeler, row: dict[str, Any]) -> Judgment | None:
-    """Close the slot if it is the labeler's, or nobody's, and store; None if it went to somebody else or is done."""
-    about = {"slot": claim.slot_id, "comparison": claim.comparison_id, "labeler": labeler.pk}
-    values = row | {name: row[name] if row[name] is None else Jsonb(row[name]) for name in JSON}
-    return next(iter(Judgment.objects.raw(SUBMIT, values | about | {"token": claim.claim_token})), None)
 
 
 def _replay(submission_id: UUID, body: str) -> Judgment | None:

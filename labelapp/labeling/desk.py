@@ -12,6 +12,7 @@ from labelapp.labeling.queue import CLAIM, claim_values, claiming
 from labelapp.labeling.quiz import begin_quiz
 from labelapp.labeling.render import render_markdown
 from labelapp.models import Project, Slot
+from labelapp.models.prepared import as_instance, columns, read_rows
 
 MARKS = {size * sign: ("‹" if sign < 0 else "›") * size for size in range(1, 5) for sign in (-1, 1)} | {0: "="}
 
@@ -32,7 +33,8 @@ ABOUT = """
  WHERE g.project_id = %(project)s ORDER BY g.number DESC LIMIT 1)::text AS guideline
 """
 SHOWN = f"""
-SELECT claimed.*, prompt.messages::text AS messages, comparison.protocol_id, protocol.definition::text AS definition,
+SELECT {columns(Slot, "claimed")}, prompt.messages::text AS messages, comparison.protocol_id,
+  protocol.definition::text AS definition,
   ARRAY(SELECT completion.text FROM labelapp_comparisoncompletion place
         JOIN labelapp_completion completion ON completion.id = place.completion_id
         WHERE place.comparison_id = comparison.id ORDER BY place.position) AS texts,
@@ -119,7 +121,7 @@ def open_desk(*, project: Project, labeler, holding: Sequence[int] = (), slot: S
 
 
 def _first(query: str, values: dict) -> Slot | None:
-    return next(iter(Slot.objects.raw(query, values)), None)
+    return next((as_instance(Slot, row) for row in read_rows(query, values)), None)
 
 
 def _empty(project: Project, labeler, in_hand: int) -> Desk:

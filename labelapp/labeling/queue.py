@@ -20,10 +20,12 @@ from labelapp.models import (
     ProtocolVersion,
     Slot,
 )
+from labelapp.models.prepared import as_instance, columns, read_rows
 
 T = TypeVar("T")
 LEASE = timedelta(minutes=10)
-TRIES = 5  # of a claim that lost a race against the same person's other tab
+TRIES = 5
+RACES = ("one_slot_per_labeler_and_comparison", "one_first_judgment_per_labeler", "submission_id", "replaces_id")
 
 # One statement, which ends in the CTE `claimed`: no row or one. In this order:
 # 1. What the labeler holds already and does not name as in hand, so that reloads and second tabs do not hoard; waiting
@@ -105,24 +107,25 @@ def claim_slot(*, project: Project, labeler, holding: Sequence[int] = ()) -> Slo
     holding: ids of slots they have before them already.
     """
     values = claim_values(project=project, labeler=labeler, holding=holding)
-    query = CLAIM + "SELECT * FROM claimed"
-    return claiming(lambda: next(iter(Slot.objects.raw(query, values)), None))
+    query = f"{CLAIM} SELECT {columns(Slot, 'claimed')} FROM claimed"
+    return claiming(lambda: next((as_instance(Slot, row) for row in read_rows(query, values)), None))
 
 
-def claiming(claim: Callable[[], T]) -> T:
-    """What `claim` returns, tried again where it lost a race against the same person's other tab.
+def claiming(work: Callable[[], T]) -> T:
+    """What `work` returns, done again from the start where it lost a race against the same person's other request.
 
-    Two tabs may reach two slots of one comparison at once: SKIP LOCKED lets that pass, the unique constraint does not.
-    Inside of a transaction there is nothing to try again: whoever began it does.
+    Two tabs may reach two slots of one comparison at once, or send one answer twice: what SKIP LOCKED and a look
+    beforehand let pass, the unique constraint does not. Done again it sees what the other one did. Inside of a
+    transaction there is nothing to do again: whoever began it does.
     """
     if connection.in_atomic_block:
-        return claim()
+        return work()
     for attempt in range(1, TRIES + 1):
         try:
             with transaction.atomic():
-                return claim()
+                return work()
         except IntegrityError as error:
-            if "one_slot_per_labeler_and_comparison" not in str(error) or attempt == TRIES:
+            if attempt == TRIES or not any(name in str(error) for name in RACES):
                 raise
     raise AssertionError("unreachable")
 

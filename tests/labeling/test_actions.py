@@ -232,7 +232,7 @@ def test_the_database_refuses_a_second_first_judgment_of_one_person(labeler, slo
 def test_a_judgment_costs_one_statement(labeler, slot, django_assert_num_queries):
     claim = shown(slot)
     protocol_of(claim.protocol_id)
-    with django_assert_num_queries(3):  # and the savepoint around it: BEGIN and COMMIT outside a test
+    with django_assert_num_queries(1):
         answer(slot, labeler, claim=claim)
 
 

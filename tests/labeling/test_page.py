@@ -145,8 +145,8 @@ def test_a_submit_with_the_next_item_costs_four_statements(
     submit(web, form, headers=HTMX)  # reads the protocol, once a process
     make_comparison(project)
     form = form_of(web.get(PAGE))
-    # Session; person with memberships; submit, in a savepoint (2 more); claim with all that is shown.
-    with django_assert_max_num_queries(4 + 2):
+    # Session; person with memberships; submit; claim with all that is shown.
+    with django_assert_max_num_queries(4):
         assert submit(web, form, headers=HTMX).status_code == 200
 
 
