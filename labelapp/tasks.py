@@ -5,7 +5,7 @@ import multiprocessing
 from celery import shared_task
 from celery.signals import worker_shutting_down
 
-from labelapp.datasets import bulk
+from labelapp.datasets import bulk, counts
 from labelapp.labeling import queue_health
 from labelapp.rounds import lease
 from labelapp.rounds.supervise import supervise_round as supervise
@@ -33,6 +33,7 @@ def reconcile() -> None:
 @shared_task(name="labelapp.tasks.count_queues")
 def count_queues() -> None:
     queue_health.refresh_all()
+    counts.refresh_counts()
 
 
 @shared_task(name="labelapp.tasks.change_comparisons")

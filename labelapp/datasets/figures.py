@@ -2,9 +2,6 @@
 
 from typing import Any, NamedTuple
 
-from labelapp.datasets.filters import comparisons_in
-from labelapp.models import Comparison, Judgment, Project
-
 TITLES = {
     "tie_rate": "Ties",
     "longer_wins": "The longer one wins",
@@ -55,15 +52,3 @@ def _beside_chance(metric: dict[str, Any]) -> tuple[str, str]:
     if metric["low"] <= chance <= metric["high"]:
         return f"as chance, {chance:.0%}", "no-evidence"
     return f"{'above' if metric['low'] > chance else 'below'} chance, {chance:.0%}", "warn"
-
-
-def project_counts(project: Project) -> dict[str, int]:
-    """How many rows of each kind the project has. "open" means that a place is left for somebody."""
-    comparisons = Comparison.objects.filter(project=project)
-    return {
-        "judgments": Judgment.objects.standing().filter(comparison__project=project).count(),
-        "comparisons": comparisons.count(),
-        "prompts": project.prompts.count(),
-        "fresh": project.prompts.filter(fresh=True).count(),
-        **{state: comparisons_in(project, state).count() for state in ("open", "leased", "done")},
-    }

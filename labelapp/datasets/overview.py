@@ -5,7 +5,7 @@ from typing import NamedTuple
 from django.urls import NoReverseMatch, reverse
 
 from labelapp.accounts.permissions import may
-from labelapp.datasets.figures import project_counts
+from labelapp.datasets.counts import project_counts
 from labelapp.models import Audit, Deployment, Project, Round, Snapshot, Version
 from labelapp.models.rounds import ACTIVE_STATES
 

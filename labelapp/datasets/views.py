@@ -19,8 +19,9 @@ from labelapp.datasets.actions import (
     freeze_snapshot,
     import_preferences,
 )
+from labelapp.datasets.counts import project_counts
 from labelapp.datasets.download import send_file
-from labelapp.datasets.figures import figures_of, project_counts
+from labelapp.datasets.figures import figures_of
 from labelapp.datasets.preview import first_rows
 from labelapp.datasets.reading import BadFile
 from labelapp.models import Project, Snapshot

@@ -2,15 +2,23 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
+from django.utils import timezone
+
 from alignment.manifest import split_of
+from labelapp.accounts.invitations import invite
+from labelapp.accounts.people import set_tags
 from labelapp.datasets.actions import freeze_snapshot
+from labelapp.datasets.bulk import order_change
 from labelapp.labeling.actions import judge
 from labelapp.labeling.answers import Answer
 from labelapp.labeling.claims import claim_of
+from labelapp.labeling.people_actions import pause
 from labelapp.labeling.queue import claim_slot
+from labelapp.labeling.queue_health import refresh_all
 from labelapp.models import Membership, Project, Review, Round, Skip, Snapshot, User, Version
 from labelapp.rounds.promote import deployment_of, promote
 from tests.factories import add_member, make_comparison, make_project, make_prompt, make_user
@@ -62,6 +70,7 @@ def make_filled(folder: Path, write: Callable[[str, int], str] = lambda default,
     _judge(project, people["colleague"], write, count=5)
     _review(project, people["reviewer"], write)
     _skip(project, people["colleague"], write)
+    _manage(project, people["admin"], write)
     first, version = make_passing(project, folder), make_passing(project, folder, name="policy-two")
     promote(deployment=deployment_of(project), version=first, by=people["admin"], seen_epoch=0)
     snapshot = freeze_snapshot(project=project, by=people["admin"])
@@ -103,3 +112,17 @@ def _skip(project: Project, labeler: User, write) -> None:
     Skip.objects.create(
         project=project, comparison=comparison, labeler=labeler, reason="unclear", comment=write("Which bottle?", 2000)
     )
+
+
+def _manage(project: Project, admin: User, write) -> None:
+    """A batch, people with tags and a pause, an invitation, and the queue counted."""
+    picked = {"ids": [row.pk for row in project.comparisons.order_by("pk")[:2]]}
+    for order in ({"action": "batch", "new": write("Urgent", 120)}, {"action": "reask", "note": write("Rules", 1000)}):
+        order_change(project=project, by=admin, picked=picked, order=order, expected=2, submission=uuid4())
+    project.batches.update(deadline=timezone.now() + timedelta(days=3))
+    reviewer = project.memberships.get(role="reviewer")
+    set_tags(member=reviewer, tags=["german", "logic"])
+    pause(reviewer, write("Please call me.", 500))
+    Project.objects.filter(pk=project.pk).update(hourly_cost=24, daily_cap=100)
+    invite(project=project, by=admin, role="labeler", expires_in=timedelta(days=1), uses=3, tags=["german"])
+    refresh_all()

@@ -25,12 +25,18 @@ PAGES = [
     Page("account_login", (NOBODY,), in_project=False),
     Page("home", ROLES, in_project=False),
     Page("label", LABELERS),
+    Page("labeling", READERS),
+    Page("people", ("admin",)),
+    Page("person", ("admin",), lambda filled: [filled.project.memberships.get(role="reviewer").pk]),
     Page("project", READERS),
     Page("data", READERS),
     Page("prompts", READERS),
     Page("judgments", READERS),
     Page("comparisons", READERS),
     Page("comparison", READERS, lambda filled: [filled.project.comparisons.first().pk]),
+    Page("comparisons", READERS, query="?skipped=any&state=open"),
+    Page("bulk_changes", ("admin",)),
+    Page("bulk_change", ("admin",), lambda filled: [filled.project.bulk_changes.first().pk]),
     Page("snapshot", READERS, lambda filled: [filled.snapshot.digest]),
     Page("rounds", READERS),
     Page("round_new", ("admin",)),
@@ -54,6 +60,7 @@ PAGES = [
 
 # Routes that answer GET with something else than a page of ours.
 NOT_A_PAGE = {
+    "join": "needs a link's secret; tests/accounts/test_people_browser.py looks at it",
     "snapshot_file": "a file",
     "round_file": "a file",
     "audit_result": "a file",
