@@ -114,7 +114,8 @@ def key_of(label: str) -> str:
 class Composer:
     """A protocol while it is composed: the form, and a form for each criterion.
 
-    data: what the browser said; without it the forms hold `protocol`.
+    data: what the browser said; without it the forms hold `protocol`. After a change of the rows, `focused` is the row
+    whose buttons keep the focus, and `emptied` says that there is none.
     """
 
     def __init__(self, data: Mapping | None = None, *, protocol: Protocol | None = None):
@@ -123,7 +124,7 @@ class Composer:
         self._open(data, rows_of(data))
 
     def _open(self, data: Mapping, rows: list[dict]) -> None:
-        self.data, self.focused = data, None
+        self.data, self.focused, self.emptied = data, None, False
         self.form = ProtocolForm(data, label_suffix="")
         self.rows = [CriterionForm(row, prefix=f"criterion_{i}", label_suffix="") for i, row in enumerate(rows)]
 
@@ -136,7 +137,10 @@ class Composer:
         rows = [plain(row) for row in self.rows]
         focused = changed_rows(rows, do)
         self._open(self.data, [prefixed(row, number) for number, row in enumerate(rows)])
-        self.focused = focused
+        if do == "add" and focused is not None:
+            self.rows[focused].fields["label"].widget.attrs["autofocus"] = True
+        else:
+            self.focused, self.emptied = focused, not rows
 
     def protocol(self) -> Protocol | None:
         """What is composed; None where it cannot be so, which the fields say then."""

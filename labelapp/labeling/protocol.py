@@ -141,6 +141,11 @@ def _criterion(row: dict) -> Criterion:
         raise BadProtocol(f"criteria {key}: kind {criterion.kind!r} must be one of {', '.join(KINDS)}.")
     _number(f"criteria {key} low", criterion.low, -10, 100)
     _number(f"criteria {key} high", criterion.high, criterion.low + 1, criterion.low + 10)
+    for name in ("low_word", "high_word", "help"):
+        if getattr(criterion, name) != "":
+            _text(f"criteria {key} {name}", getattr(criterion, name))
+    if not isinstance(criterion.required, bool):
+        raise BadProtocol(f"criteria {key} required: {criterion.required!r} must be true or false.")
     return criterion
 
 

@@ -28,6 +28,8 @@ def test_what_is_stored_is_what_was_read():
         ({"criteria": [HELPFUL, HELPFUL]}, "criteria: the keys helpfulness, helpfulness must differ"),
         ({"criteria": [HELPFUL | {"high": 0}]}, "high: 0 must be a whole number from 1"),
         ({"criteria": [{"key": "a b", "label": "x"}]}, "must be one word"),
+        ({"criteria": [HELPFUL | {"low_word": None}]}, "low_word: None must be a text"),
+        ({"criteria": [HELPFUL | {"required": 1}]}, "required: 1 must be true or false"),
         ({"form": "rating"}, "needs at least one criterion"),
         ({"form": "ranking", "chat": True}, "live chat compares pairs"),
         ([], "A protocol is an object"),

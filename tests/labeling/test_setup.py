@@ -116,6 +116,15 @@ def test_a_new_project_is_made_by_admins_and_superusers_only(project, admin):
     assert asked(made) == PRESETS["llama-2"].protocol
 
 
+def test_home_offers_a_new_project_to_those_who_may_make_one(project, admin):
+    other = make_project("other", admin=admin)
+    researcher = project.memberships.get(role="researcher").user
+    other.memberships.create(user=researcher, role="researcher")
+    new = reverse("project_new")
+    assert new in signed_in(admin).get(reverse("home")).content.decode()
+    assert new not in signed_in(researcher).get(reverse("home")).content.decode()
+
+
 # New projects
 
 @pytest.mark.parametrize(
@@ -259,6 +268,22 @@ def test_any_two_versions_can_be_compared_and_an_older_one_made_current(project,
     assert client.get(address("setup_protocol", project), {"version": "2"}).context["composer"].protocol().tie is False
     for missing in ({"version": "9"}, {"version": "x"}, {"preset": "x"}):
         assert client.get(address("setup_protocol", project), missing).status_code == 404
+
+
+@pytest.mark.django_db(transaction=True)
+def test_admins_who_save_at_once_get_numbers_of_their_own(project):
+    numbers = []
+
+    def save(question):
+        numbers.append(save_protocol(project=project, definition={"question": question})[0].number)
+        connection.close()
+
+    threads = [threading.Thread(target=save, args=[f"Question {number}?"]) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(numbers) == [2, 3, 4, 5, 6, 7]
 
 
 # Moving what is open

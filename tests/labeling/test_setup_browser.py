@@ -87,7 +87,8 @@ def test_criteria_are_added_and_moved_by_keyboard_and_the_focus_stays_with_them(
     for number, label in enumerate(("Helpful", "Harmless"), start=1):
         page.get_by_role("button", name="Add a criterion").press("Enter")
         row = page.get_by_role("group", name=f"Criterion {number}")
-        row.get_by_label("Label").fill(label)
+        expect(row.get_by_label("Label")).to_be_focused()
+        page.keyboard.type(label)
     expect(page.frame_locator(".frame").get_by_text("Harmless").first).to_be_visible()
     page.get_by_role("button", name="Move criterion 2 up").press("Enter")
     expect(page.get_by_role("button", name="Move criterion 1 up")).to_be_focused()

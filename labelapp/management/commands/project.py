@@ -7,7 +7,8 @@ import sys
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
-from django.db import transaction
+from django.db import connection, transaction
+from django.db.migrations.executor import MigrationExecutor
 
 from labelapp.labeling.presets import PRESETS
 from labelapp.labeling.refusals import BadSetup
@@ -31,17 +32,31 @@ class Command(BaseCommand):
         parser.add_argument("--admin", required=True, metavar="USERNAME", help="who becomes its admin")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
-    @transaction.atomic
     def handle(self, *, name, slug, description, preset, admin, json, **options) -> None:
-        person = User.objects.filter(username=admin).first()
-        new_account = person is None
-        try:
-            person = person or create_admin(admin)
-            protocol = PRESETS[preset].protocol
-            project = create_project(name=name, slug=slug, description=description, protocol=protocol, by=person)
-        except BadSetup as refusal:
-            raise CommandError(str(refusal)) from refusal
+        demand_tables()
+        with transaction.atomic():
+            person, new_account, project = make(name, slug, description, preset, admin)
         self.stdout.write(as_json(project, preset, person, new_account) if json else told(project, person, new_account))
+
+
+def demand_tables() -> None:
+    """Raise CommandError where the database is new or older than this version."""
+    executor = MigrationExecutor(connection)
+    if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        raise CommandError("The database does not have this version's tables yet; run `manage.py migrate` first.")
+
+
+def make(name: str, slug: str, description: str, preset: str, admin: str) -> tuple[User, bool, Project]:
+    """The admin, whether their account is new, and the project. Raises CommandError."""
+    person = User.objects.filter(username=admin).first()
+    new_account = person is None
+    try:
+        person = person or create_admin(admin)
+        protocol = PRESETS[preset].protocol
+        project = create_project(name=name, slug=slug, description=description, protocol=protocol, by=person)
+    except BadSetup as refusal:
+        raise CommandError(str(refusal)) from refusal
+    return person, new_account, project
 
 
 def create_admin(username: str) -> User:
