@@ -49,7 +49,7 @@ def visit(live_server, project):
 def test_an_admin_composes_sees_what_labelers_will_see_saves_and_labels_under_it(visit, context, project):
     page = visit(context, "setup_protocol")
     frame = page.frame_locator(".frame")
-    expect(frame.get_by_text("Trains are slow.")).to_be_visible()
+    expect(frame.get_by_role("article", name="Response B").get_by_text("Trains are slow.").first).to_be_visible()
     expect(frame.locator(".pill")).to_have_count(8)
 
     page.get_by_label("Question", exact=True).fill("Which argument is kinder?")
@@ -74,7 +74,9 @@ def test_an_admin_composes_sees_what_labelers_will_see_saves_and_labels_under_it
 
     page.get_by_role("link", name="Compare", exact=True).click()
     expect(page.get_by_text("Which argument is kinder?")).to_be_visible()
+    page.wait_for_load_state()
     page.keyboard.press("1")
+    expect(page.locator("#answer input:checked")).to_have_count(1)
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Nothing left")).to_be_visible()
     judgment = Judgment.objects.get()
