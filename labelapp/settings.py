@@ -208,6 +208,9 @@ ENGINE_THREADS = env.int("ENGINE_THREADS", default=max(1, (os.cpu_count() or 1) 
 ENGINE_ACTIVE_ROWS = env.int("ENGINE_ACTIVE_ROWS", default=16)  # answers decoded together
 ENGINE_WAITING_ROWS = env.int("ENGINE_WAITING_ROWS", default=64)  # more than these at once: 429
 ENGINE_MEMORY_MB = env.int("ENGINE_MEMORY_MB", default=0)  # for models; 0: half of the machine's
+# Models of others for live chat: hosts ("host" or "host:port") that an admin may name; no redirect is followed.
+UPSTREAM_HOSTS = env.list("UPSTREAM_HOSTS", default=["localhost", "127.0.0.1", "[::1]"] if LOCAL else [])
+UPSTREAM_SECONDS = env.int("UPSTREAM_SECONDS", default=30)  # of silence after which one of them has failed
 API_REQUESTS_PER_MINUTE = env.int("API_REQUESTS_PER_MINUTE", default=600)  # a key, in each web process
 
 # API

@@ -21,6 +21,7 @@ urlpatterns = [
     path("p/<slug:slug>/", include("labelapp.rounds.urls")),
     path("p/<slug:slug>/", include("labelapp.rounds.version_urls")),
     path("p/<slug:slug>/serving/", include(page_routes)),
+    path("p/<slug:slug>/chat/", include("labelapp.chat.urls")),
     path("v1/", include(api_routes)),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),

@@ -7,7 +7,9 @@ from labelapp.models.prepared import as_instance, columns, read_rows
 
 MEMBER = f"""
 SELECT {columns(User, "person", "person_")}, {columns(Membership, "member", "member_")},
-  {columns(Project, "project", "project_")}, {columns(Consent, "consent", "consent_")}
+  {columns(Project, "project", "project_")}, {columns(Consent, "consent", "consent_")},
+  (SELECT latest.definition @> '{{"chat": true}}' FROM labelapp_protocolversion latest
+   WHERE latest.project_id = project.id ORDER BY latest.number DESC LIMIT 1) AS chats
 FROM labelapp_user person LEFT JOIN labelapp_membership member ON member.user_id = person.id
   LEFT JOIN labelapp_project project ON project.id = member.project_id
   LEFT JOIN labelapp_consent consent ON consent.id = member.consent_id
@@ -19,7 +21,10 @@ class MemberBackend(AuthenticationBackend):
     """allauth's sign-in by user name or e-mail; a request's user comes with their memberships and projects."""
 
     def get_user(self, user_id) -> User | None:
-        """The active user, with `by_project`: memberships by the slug of their project."""
+        """The active user, with `by_project`: memberships by the slug of their project.
+
+        A membership knows whether its project's latest protocol `chats`, for the navigation.
+        """
         rows = read_rows(MEMBER, {"person": user_id})
         user = as_instance(User, rows[0], "person_") if rows else None
         if user is None or not self.user_can_authenticate(user):
@@ -33,4 +38,5 @@ def membership_in(row: dict, user: User) -> Membership:
     membership = as_instance(Membership, row, "member_")
     membership.user, membership.project = user, as_instance(Project, row, "project_")
     membership.consent = as_instance(Consent, row, "consent_") if row["consent_id"] else None
+    membership.chats = bool(row["chats"])
     return membership

@@ -4,10 +4,11 @@ from labelapp.accounts.permissions import MAY, may
 
 
 def project(request) -> dict:
-    """project, role and `can`: the actions this person's role may take, for the navigation only."""
+    """project, role, if the project `chats`, and `can`: what this person's role may do; for the navigation only."""
     role = getattr(request, "role", None)
     return {
         "project": getattr(request, "project", None),
         "role": role,
+        "chats": getattr(getattr(request, "membership", None), "chats", False),
         "can": {action: bool(role) and may(role, action) for action in MAY},
     }

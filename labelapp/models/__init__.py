@@ -11,6 +11,7 @@ from labelapp.models.versions import Deployment, DeploymentEvent, Version
 from labelapp.models.rounds import MetricRow, Round, RoundEvent, Stage
 from labelapp.models.audits import Audit, AuditMetric
 from labelapp.models.serving import ApiKey, EngineVersion
+from labelapp.models.chat import ChatSide, ChatTurn, Conversation, UpstreamModel
 from labelapp.models.processes import Process
 
 __all__ = [
@@ -19,11 +20,14 @@ __all__ = [
     "AuditMetric",
     "Batch",
     "BulkChange",
+    "ChatSide",
+    "ChatTurn",
     "Comparison",
     "ComparisonCompletion",
     "Completion",
     "Consent",
     "ConsentVersion",
+    "Conversation",
     "Deployment",
     "DeploymentEvent",
     "Draft",
@@ -47,6 +51,7 @@ __all__ = [
     "Slot",
     "Snapshot",
     "Stage",
+    "UpstreamModel",
     "User",
     "Version",
     "WorkDay",
