@@ -5,8 +5,9 @@ import json
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.contrib.auth.models import AnonymousUser
+from django.http import Http404
 from django.test import Client, RequestFactory
-from django.urls import URLPattern, get_resolver, reverse
+from django.urls import URLPattern, get_resolver
 
 from tests.site.filled import ROLES, make_filled
 from tests.site.pages import NOBODY, NOT_A_PAGE, PAGES, PREFIXES
@@ -22,9 +23,13 @@ def answers_get(route) -> bool:
     request = RequestFactory().get("/")
     request.user = AnonymousUser()
     rest = {name: "1" for name in route.pattern.converters}
-    return route.callback(request, **rest).status_code != 405
+    try:
+        return route.callback(request, **rest).status_code != 405
+    except Http404:
+        return True
 
 
+@pytest.mark.django_db
 def test_every_route_is_in_the_table_of_pages_or_among_its_exceptions():
     known = {page.route for page in PAGES} | set(NOT_A_PAGE)
     others = [route for route in routes() if route.name and not route.name.startswith(PREFIXES)]
@@ -57,8 +62,8 @@ def _look_at(browser_page, live_server, page, filled) -> list[str]:
     said = browser_page.complaints = []
     browser_page.set_viewport_size({"width": 1280, "height": 900})
     browser_page.emulate_media(color_scheme="light")
-    address = reverse(page.route, args=[filled.project.slug, *page.rest(filled)] if page.in_project else [])
-    response = browser_page.goto(live_server.url + address + page.query)
+    address = page.address(filled)
+    response = browser_page.goto(live_server.url + address)
     if response.status != 200:
         return [f"{address}: status {response.status}"]
     said += _violations(Axe().run(browser_page))

@@ -17,6 +17,7 @@ from labelapp.labeling.actions import judge
 from labelapp.labeling.answers import Answer
 from labelapp.labeling.claims import claim_of
 from labelapp.labeling.people_actions import pause
+from labelapp.labeling.protocol import Criterion, Protocol, parse
 from labelapp.labeling.queue import claim_slot
 from labelapp.labeling.queue_health import refresh_all
 from labelapp.models import Membership, Project, Review, Round, Skip, Snapshot, User, Version
@@ -40,6 +41,17 @@ def price(litres: float) -> float:
 $$\\int_0^\\infty e^{-x^2} dx + \\sum_{i=1}^{n} \\frac{a_i b_i c_i d_i e_i}{f_i} + \\sqrt{x + y + z + u + v + w} = 2$$
 
 So $\\frac{a}{b} < 1$ for every $b > a$."""
+PROTOCOL = Protocol(
+    criteria=(
+        Criterion("clear", "Clear", low_word="unclear", high_word="clear", required=False),
+        Criterion("sourced", "Names a source", kind="flag", required=False),
+        Criterion("worth", "Worth reading", kind="slider", required=False, help="How gladly you read it."),
+    ),
+    safety=True,
+    span_reasons=("wrong", "unclear"),
+    chips=("a better source", "shorter"),
+    rewrite="both_bad",
+)
 
 
 @dataclass(frozen=True)
@@ -51,9 +63,12 @@ class Filled:
     snapshot: Snapshot
     round: Round
     version: Version
+    token: str  # of an invitation
 
 
-def make_filled(folder: Path, write: Callable[[str, int], str] = lambda default, longest: default) -> Filled:
+def make_filled(
+    folder: Path, write: Callable[[str, int], str] = lambda default, longest: default, protocol: Protocol = PROTOCOL
+) -> Filled:
     """A project with work done and work left.
 
     write(default, longest): called for every text that a person or a model wrote; returns what stands there instead.
@@ -64,7 +79,10 @@ def make_filled(folder: Path, write: Callable[[str, int], str] = lambda default,
     project.review_share = 1.0
     project.name, project.description = write("Convincing arguments", 120), write("Which argument convinces?", 2000)
     project.save()
-    project.guideline_versions.create(number=2, text=write("Judge the *argument*.", 2000))
+    project.guideline_versions.create(number=2, text=write("Judge the *argument*.", 20_000))
+    for number in (1, 2):
+        project.consent_versions.create(number=number, text=write(f"Your answers are used: {number}.", 20_000))
+    project.protocol_versions.create(number=2, definition=protocol.as_json())
     _add_comparisons(project, write)
     _judge(project, people["labeler"], write, count=6)
     _judge(project, people["colleague"], write, count=5)
@@ -75,7 +93,8 @@ def make_filled(folder: Path, write: Callable[[str, int], str] = lambda default,
     promote(deployment=deployment_of(project), version=first, by=people["admin"], seen_epoch=0)
     snapshot = freeze_snapshot(project=project, by=people["admin"])
     round = project.rounds.order_by("number").last()
-    return Filled(project, people, snapshot, round, version)
+    _, token = invite(project=project, by=people["admin"], role="labeler", expires_in=timedelta(days=1), uses=5)
+    return Filled(project, people, snapshot, round, version, token)
 
 
 def _add_comparisons(project: Project, write) -> None:
@@ -90,8 +109,17 @@ def _judge(project: Project, labeler: User, write, *, count: int) -> None:
     for number in range(count):
         slot = claim_slot(project=project, labeler=labeler)
         grade = (1 + number % 3) * (1 if slot.display_order == [0, 1] else -1)
-        said = Answer(strength=grade, rationale=write("Clearer, and with a source.", 5000))
+        said = _said(parse(slot.comparison.protocol.definition), grade, write("Clearer, and with a source.", 5000))
         judge(claim=claim(slot), labeler=labeler, submission_id=uuid4(), answer=said, active_seconds=20.0 + number)
+
+
+def _said(protocol: Protocol, grade: int, rationale: str) -> Answer:
+    ratings = {criterion.key: (criterion.values[0], criterion.values[1]) for criterion in protocol.criteria}
+    spans = [{"place": 0, "start": None, "end": None, "quote": "tap", "reason": why} for why in protocol.span_reasons]
+    return Answer(
+        strength=grade, ratings=ratings, safety=("safe", "unsafe") if protocol.safety else (), spans=tuple(spans),
+        reasons=protocol.chips, rationale=rationale,
+    )  # fmt: skip
 
 
 def claim(slot):

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from django.urls import reverse
+
 from tests.site.filled import ROLES, Filled
 
 NOBODY = "nobody"  # not signed in
@@ -12,7 +14,7 @@ LABELERS = ("labeler", "reviewer", "admin")
 
 @dataclass(frozen=True)
 class Page:
-    """A route, the roles that may open it, and what its address needs besides the project."""
+    """A route, the roles that may open it, and what its address needs, after the project's slug where it has one."""
 
     route: str
     roles: tuple[str, ...]
@@ -20,9 +22,14 @@ class Page:
     in_project: bool = True
     query: str = ""
 
+    def address(self, filled: Filled) -> str:
+        project = [filled.project.slug] if self.in_project else []
+        return reverse(self.route, args=[*project, *self.rest(filled)]) + self.query
+
 
 PAGES = [
     Page("account_login", (NOBODY,), in_project=False),
+    Page("join", (NOBODY,), lambda filled: [filled.token], in_project=False),
     Page("home", ROLES, in_project=False),
     Page("label", LABELERS),
     Page("labeling", READERS),
