@@ -14,6 +14,7 @@ Role = Membership.Role
 MAY = {
     "view": {Role.LABELER, Role.REVIEWER, Role.RESEARCHER, Role.ADMIN},
     "label": {Role.LABELER, Role.REVIEWER, Role.ADMIN},
+    "review": {Role.REVIEWER, Role.ADMIN},  # accept, correct and return other people's judgments
     "research": {Role.RESEARCHER, Role.ADMIN},  # see results, versions and lineage; freeze and export
     "manage": {Role.ADMIN},  # import, launch, cancel, promote, roll back, keys
 }

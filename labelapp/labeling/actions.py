@@ -156,6 +156,10 @@ def undo_last(*, project: Project, labeler) -> Slot | None:
             last = last_judgment(project=project, labeler=labeler)
             if last is None or last.withdrawn:
                 raise NothingToUndo("There is no judgment of yours to undo; only the last one can be undone.")
+            lock_judgment(last)
+            if newer := Judgment.objects.filter(replaces=last).first():
+                what = "has been withdrawn" if newer.withdrawn else "was corrected by a reviewer: theirs counts now"
+                raise NothingToUndo(f"Judgment #{last.pk} {what}. There is nothing to undo.")
             _withdraw(last)
             quality.after_undo(last)
             return last.slot_id and _hand_back(last.slot_id, project, labeler)
@@ -164,13 +168,21 @@ def undo_last(*, project: Project, labeler) -> Slot | None:
 
 
 def own_judgments(*, project: Project, labeler):
-    """What this person said in the project, newest first; without the pairs that follow from their rewrites."""
-    mine = Judgment.objects.filter(labeler=labeler, comparison__project=project, implied_by=None)
+    """What this person said in the project, newest first; not what follows from rewrites, nor corrections of others."""
+    mine = Judgment.objects.filter(labeler=labeler, comparison__project=project, implied_by=None, correction_of=None)
     return mine.order_by("-created_at", "-pk")
 
 
 def last_judgment(*, project: Project, labeler) -> Judgment | None:
     return own_judgments(project=project, labeler=labeler).first()
+
+
+def lock_judgment(judgment: Judgment) -> None:
+    """Be the only one to replace or review it until the transaction ends.
+
+    Without this, of two who replace it at once each may wait for the other: one for the index, one for the row.
+    """
+    Judgment.objects.select_for_update().only("pk").get(pk=judgment.pk)
 
 
 def _withdraw(judgment: Judgment) -> Judgment:
@@ -236,6 +248,7 @@ def replace_judgment(old: Judgment, *, labeler, submission_id: UUID, body: str, 
     row = _row(claim, answer, None, ()) | {"submission_id": submission_id, "body_hash": body, "seen": old.seen}
     try:
         with transaction.atomic():
+            lock_judgment(old)
             _withdraw_implied(old)
             new = Judgment.objects.create(
                 **row, slot_id=old.slot_id, comparison_id=old.comparison_id, labeler=labeler, replaces=old,

@@ -25,9 +25,11 @@ ABOUT = """
 (SELECT round(avg(judged)) FROM (
    SELECT judged FROM labelapp_workday WHERE project_id = %(project)s AND labeler_id = %(labeler)s AND judged > 0
    AND day < (statement_timestamp() AT TIME ZONE 'UTC')::date ORDER BY day DESC LIMIT 7) days)::int AS usual,
-(SELECT json_build_object('id', j.id, 'withdrawn', j.withdrawn, 'surplus', j.surplus)
+(SELECT json_build_object('id', j.id, 'withdrawn', j.withdrawn, 'surplus', j.surplus,
+   'corrected', EXISTS (SELECT FROM labelapp_judgment newer WHERE newer.replaces_id = j.id))
  FROM labelapp_judgment j JOIN labelapp_comparison c ON c.id = j.comparison_id
  WHERE j.labeler_id = %(labeler)s AND c.project_id = %(project)s AND j.implied_by_id IS NULL
+   AND NOT EXISTS (SELECT FROM labelapp_review r WHERE r.correction_id = j.id)
  ORDER BY j.created_at DESC, j.id DESC LIMIT 1)::text AS last,
 (SELECT json_build_object('id', g.id, 'number', g.number, 'text', g.text) FROM labelapp_guidelineversion g
  WHERE g.project_id = %(project)s ORDER BY g.number DESC LIMIT 1)::text AS guideline
@@ -96,7 +98,7 @@ class Desk:
     judged: int
     judged_today: int
     usual: int | None  # judged on a usual day: the mean of the last seven on which they judged anything
-    last: dict | None  # {"id", "withdrawn", "surplus"} of the labeler's last judgment in the project
+    last: dict | None  # {"id", "withdrawn", "surplus", "corrected"} of the labeler's last judgment in the project
     guideline: dict | None  # {"id", "number", "text", "html"}
     item: Item | None
     empty: dict | None  # why there is no item, as why_empty() says it

@@ -17,6 +17,7 @@ from labelapp.labeling.forms import AnswerForm, fields_of
 from labelapp.labeling.guidelines import mark_seen, versions_of
 from labelapp.labeling.refusals import Refusal
 from labelapp.labeling.render import render_markdown
+from labelapp.labeling.review_figures import latest_reviews
 from labelapp.labeling.summary import summary_of
 from labelapp.labeling.words import own_words, said_of
 from labelapp.models import Judgment, Project, Slot
@@ -80,7 +81,8 @@ def show_mine(request: HttpRequest, project: Project, refusal: Refusal | None = 
     rows = revisable(project=project, labeler=request.user)
     for row in rows:
         row.said = own_words(said_of(row), protocol_of(row.protocol_id))
-    context = {"rows": rows, "refusal": refusal, "section": "label"}
+    reviews = latest_reviews(project, labeler=request.user)
+    context = {"rows": rows, "refusal": refusal, "reviews": reviews, "section": "label"}
     return TemplateResponse(request, "labeling/mine.html", context, status=refusal.status if refusal else 200)
 
 

@@ -32,7 +32,7 @@ RACES = ("one_slot_per_labeler_and_comparison", "one_first_judgment_per_labeler"
 #    for its lock (no SKIP LOCKED) lets a submit in the other tab finish.
 # 2. What is reserved for them and due.
 # 3. The next slot that is open, or whose lease has run out, of a comparison that they neither hold nor judged nor
-#    skipped: of the first priority from their own place in the random order on, or else from the beginning.
+#    skipped nor reviewed: of the first priority from their place in the random order on, or else from the beginning.
 # Ordering by columns that only the partial index has keeps the planner from walking the primary key; scalar subqueries
 # (not joins), and a COALESCE around `<@` (which it takes for true of one row in 200), let it walk that index in order.
 # What is in hand stays so for another lease.
@@ -90,7 +90,9 @@ FREE = """next.project_id = %(project)s AND next.state IN ('open', 'leased') AND
        AND NOT EXISTS (SELECT FROM labelapp_judgment mine WHERE mine.comparison_id = next.comparison_id
                        AND mine.labeler_id = %(labeler)s)
        AND NOT EXISTS (SELECT FROM labelapp_skip mine WHERE mine.comparison_id = next.comparison_id
-                       AND mine.labeler_id = %(labeler)s)"""
+                       AND mine.labeler_id = %(labeler)s)
+       AND NOT EXISTS (SELECT FROM labelapp_review mine JOIN labelapp_judgment seen ON seen.id = mine.judgment_id
+                       WHERE seen.comparison_id = next.comparison_id AND mine.reviewer_id = %(labeler)s)"""
 CLAIM = CLAIM.replace("{free}", FREE)
 
 

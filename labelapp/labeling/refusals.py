@@ -90,3 +90,7 @@ class BadBatch(Refusal):
     """A batch that cannot be made or changed so."""
 
     status = 422
+
+
+class AlreadyReviewed(Refusal):
+    """Another reviewer, or another verdict, was first."""

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from labelapp.labeling import dashboard_views, labeler_views, views
+from labelapp.labeling import dashboard_views, labeler_views, review_views, views
 
 urlpatterns = [
     path("label/", views.label, name="label"),
@@ -16,5 +16,8 @@ urlpatterns = [
     path("label/mine/", labeler_views.mine, name="label_mine"),
     path("label/mine/<int:judgment_id>/", labeler_views.change, name="label_change"),
     path("label/summary/", labeler_views.summary, name="label_summary"),
+    path("review/", review_views.review, name="review"),
+    path("review/<int:judgment_id>/", review_views.review_judgment, name="review_judgment"),
+    path("review/history/", review_views.review_history, name="review_history"),
     path("labeling/", dashboard_views.dashboard, name="labeling"),
 ]

@@ -9,6 +9,7 @@ from tests.site.filled import ROLES, Filled
 
 NOBODY = "nobody"  # not signed in
 READERS = ("researcher", "admin")
+REVIEWERS = ("reviewer", "admin")
 LABELERS = ("labeler", "reviewer", "admin")
 
 
@@ -37,6 +38,9 @@ PAGES = [
     Page("label_mine", LABELERS),
     Page("label_change", ("labeler",), lambda filled: [filled.people["labeler"].judgments.last().pk]),
     Page("label_summary", LABELERS),
+    Page("review", REVIEWERS),
+    Page("review_judgment", REVIEWERS, lambda filled: [filled.people["labeler"].judgments.last().pk]),
+    Page("review_history", REVIEWERS),
     Page("labeling", READERS),
     Page("people", ("admin",)),
     Page("person", ("admin",), lambda filled: [filled.project.memberships.get(role="reviewer").pk]),
