@@ -71,7 +71,7 @@ class AccountForm(forms.Form):
         max_length=150, label=_("User name"), widget=forms.TextInput(attrs={"autocomplete": "username"})
     )
     email = forms.EmailField(
-        required=False, label=_("E-mail"), help_text=_("May stay empty. It is how a forgotten password is reset."),
+        required=False, label=_("E-mail"), help_text=_("May stay empty. You can sign in with it, too."),
         widget=forms.EmailInput(attrs={"autocomplete": "email"}),
     )  # fmt: skip
     password = forms.CharField(

@@ -26,12 +26,12 @@ class OrderForm(forms.Form):
     """One action with its values. The values of the others are left alone."""
 
     action = forms.ChoiceField(choices=[("", _("choose")), *ACTIONS], label=_("What to do"))
+    batch = forms.ChoiceField(required=False, label=_("Batch"), help_text=_("None: out of any batch."))
+    new = forms.CharField(required=False, max_length=120, label=_("Or a new batch"), help_text=_("Its name."))
     priority = forms.IntegerField(
         required=False, min_value=-INTEGER, max_value=INTEGER, label=_("Priority"),
         help_text=_("Lower is handed out first. Also of a new batch."),
     )  # fmt: skip
-    batch = forms.ChoiceField(required=False, label=_("Batch"), help_text=_("None: out of any batch."))
-    new = forms.CharField(required=False, max_length=120, label=_("Or a new batch"), help_text=_("Its name."))
     deadline = forms.DateTimeField(
         required=False, label=_("Deadline (UTC)"), help_text=_("Of the batch; empty leaves it as it is."),
         widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),

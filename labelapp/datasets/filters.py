@@ -26,11 +26,11 @@ class FilterForm(forms.Form):
     state = forms.ChoiceField(choices=STATES, required=False, label=_("State"))
     origin = forms.ChoiceField(required=False, label=_("Origin"))
     batch = forms.ChoiceField(required=False, label=_("Batch"))
-    tag = forms.CharField(max_length=40, required=False, label=_("Requires the tag"))
+    tag = forms.CharField(max_length=40, required=False, label=_("Requires tag"))
     protocol = forms.ChoiceField(required=False, label=_("Protocol"))
     skipped = forms.ChoiceField(required=False, label=_("Skipped"))
-    by = forms.CharField(max_length=150, required=False, label=_("Skipped by (user name)"))
-    text = forms.CharField(max_length=200, required=False, label=_("Words in the prompt"))
+    by = forms.CharField(max_length=150, required=False, label=_("Skipped by"))
+    text = forms.CharField(max_length=200, required=False, label=_("Prompt says"))
 
     def __init__(self, data, *, project: Project):
         super().__init__(data, label_suffix="", auto_id="filter_%s")
