@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from labelapp.datasets import api, bulk_views, project_views, row_views, views
+from labelapp.datasets import api, bulk_views, gold_views, project_views, row_views, views
 
 page_routes = [
     path("", project_views.project, name="project"),
@@ -17,6 +17,8 @@ page_routes = [
     path("data/changes/", bulk_views.changes, name="bulk_changes"),
     path("data/changes/<int:number>/", bulk_views.one_change, name="bulk_change"),
     path("data/comparisons/<int:number>/", row_views.comparison, name="comparison"),
+    path("data/comparisons/<int:number>/gold/", gold_views.gold, name="comparison_gold"),
+    path("data/comparisons/<int:number>/gold/remove/", gold_views.gold_remove, name="comparison_gold_remove"),
     path("snapshots/<slug:digest>/", views.snapshot, name="snapshot"),
     path("snapshots/<slug:digest>/<str:name>", views.snapshot_file, name="snapshot_file"),
 ]

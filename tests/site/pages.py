@@ -53,6 +53,7 @@ PAGES = [
     Page("comparisons", READERS),
     Page("comparison", READERS, lambda filled: [filled.project.comparisons.first().pk]),
     Page("comparisons", READERS, query="?skipped=any&state=open"),
+    Page("comparison_gold", ("admin",), lambda filled: [filled.project.comparisons.first().pk]),
     Page("bulk_changes", ("admin",)),
     Page("bulk_change", ("admin",), lambda filled: [filled.project.bulk_changes.first().pk]),
     Page("snapshot", READERS, lambda filled: [filled.snapshot.digest]),
