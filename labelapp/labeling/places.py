@@ -30,10 +30,10 @@ def add_slot(comparison: Comparison, **fields) -> Slot:
     )
 
 
-def next_order(orders: Sequence[list[int]], *, size: int) -> list[int]:
+def next_order(orders: Sequence[list[int]], *, size: int, rng: random.Random | None = None) -> list[int]:
     """The order that goes on where `orders` end: in every `size` of them each position is once at each place."""
     turn = len(orders) % size if size else 0
     if not turn:
-        return random.sample(range(size), size)
+        return (rng or random).sample(range(size), size)
     base = list(orders[-turn])
     return base[turn:] + base[:turn]

@@ -1,0 +1,258 @@
+"""Whatever people and admins do to slots and judgments, in whatever order: what must hold holds."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from django.db import transaction
+from django.db.models import Sum
+from django.utils import timezone
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
+
+from labelapp.labeling.actions import judge, revisable, revise, undo_last
+from labelapp.labeling.answers import Answer
+from labelapp.labeling.claims import Claim
+from labelapp.labeling.drafts import save_draft
+from labelapp.labeling.people_actions import pause, resume
+from labelapp.labeling.queue import claim_slot, extend_lease
+from labelapp.labeling.reask import reask, return_to_labeler
+from labelapp.labeling.refusals import ChangedBody, Refusal
+from labelapp.labeling.repeats import plan_repeat
+from labelapp.labeling.skips import AGAIN, skip_item
+from labelapp.models import Draft, Judgment, Membership, Project, Skip, Slot, WorkDay
+from tests.factories import add_member, make_comparison, make_project, make_user
+from tests.labeling.conftest import shown
+
+PEOPLE, COMPARISONS = 3, 3
+people, numbers, positions = st.integers(0, PEOPLE - 1), st.integers(0, 99), st.sampled_from([0, 1, None])
+
+
+@dataclass
+class Tab:
+    """A form that somebody has before them, however old."""
+
+    labeler: int
+    claim: Claim
+    sent: dict[UUID, int | None] = field(default_factory=dict)
+
+    def answer(self, position: int | None) -> Answer:
+        """Better is what has this position, wherever it was shown; None is a tie."""
+        side = 0 if position is None else 1 if self.claim.display_order[1] == position else -1
+        return Answer(strength=side)
+
+
+class Queue(RuleBasedStateMachine):
+    tabs = Bundle("tabs")
+
+    def __init__(self):
+        super().__init__()
+        self.atomic = transaction.atomic()
+        self.atomic.__enter__()
+        self.project = make_project(overlap=2)
+        Project.objects.filter(pk=self.project.pk).update(max_overlap=3)
+        self.project.refresh_from_db()
+        self.people = [make_user() for _ in range(PEOPLE)]
+        for person in self.people:
+            membership = add_member(self.project, person, "labeler")
+            Membership.objects.filter(pk=membership.pk).update(shuffle_start=-(2**31))
+        for _ in range(COMPARISONS):
+            make_comparison(self.project)
+        self.acknowledged: dict[int, str] = {}
+        self.closed: Counter = Counter()
+
+    def teardown(self):
+        transaction.set_rollback(True)
+        self.atomic.__exit__(None, None, None)
+
+    # What labelers do
+
+    @rule(target=tabs, labeler=people, ahead=st.booleans())
+    def claim(self, labeler, ahead):
+        """Open the page, or claim the next item while one is in hand."""
+        held = Slot.objects.filter(labeler=self.people[labeler], state="leased").values_list("pk", flat=True)
+        slot = claim_slot(project=self.project, labeler=self.people[labeler], holding=list(held) if ahead else ())
+        if slot is None:
+            return multiple()
+        assert slot.state == "leased" and slot.labeler == self.people[labeler]
+        self.check_unseen(slot)
+        return Tab(labeler, shown(slot))
+
+    def check_unseen(self, slot):
+        """Work that somebody has judged or skipped is not handed to them."""
+        if slot.purpose == Slot.Purpose.WORK and not self.was_undone(slot):
+            for rows in (Judgment.objects, Skip.objects):
+                assert not rows.filter(comparison=slot.comparison, labeler=slot.labeler).exists()
+
+    def was_undone(self, slot) -> bool:
+        return slot.judgments.filter(labeler=slot.labeler, withdrawn=True, replaced_by=None).exists()
+
+    @rule(tab=tabs, position=positions)
+    def submit(self, tab, position):
+        """Answer, in time or late, once or once more."""
+        submission = uuid4()
+        if self.send(tab, submission, position):
+            tab.sent[submission] = position
+
+    @rule(tab=tabs, number=numbers)
+    def send_again(self, tab, number):
+        """A replay finds the stored answer."""
+        if tab.sent:
+            submission = list(tab.sent)[number % len(tab.sent)]
+            before = Judgment.objects.count()
+            assert self.send(tab, submission, tab.sent[submission])
+            assert Judgment.objects.count() == before
+
+    @rule(tab=tabs, number=numbers)
+    def send_changed(self, tab, number):
+        if tab.sent:
+            submission = list(tab.sent)[number % len(tab.sent)]
+            other = 1 if tab.sent[submission] != 1 else 0
+            with pytest.raises(ChangedBody):
+                self.say(tab, submission, other)
+
+    def send(self, tab, submission, position) -> Judgment | None:
+        try:
+            judgment = self.say(tab, submission, position)
+        except Refusal:
+            return None
+        if judgment.pk not in self.acknowledged and not judgment.surplus:
+            self.closed[tab.labeler] += 1
+        self.acknowledged[judgment.pk] = judgment.body_hash
+        return judgment
+
+    def say(self, tab, submission, position) -> Judgment:
+        return judge(
+            claim=tab.claim, labeler=self.people[tab.labeler], submission_id=submission, answer=tab.answer(position),
+            project=self.project,
+        )  # fmt: skip
+
+    @rule(labeler=people)
+    def undo(self, labeler):
+        try:
+            if undo_last(project=self.project, labeler=self.people[labeler]):
+                self.closed[labeler] -= 1
+        except Refusal:
+            pass
+
+    @rule(labeler=people, number=numbers, strength=st.integers(-3, 3))
+    def revise(self, labeler, number, strength):
+        rows = revisable(project=self.project, labeler=self.people[labeler])
+        if rows:
+            about = {"judgment_id": rows[number % len(rows)].pk, "submission_id": uuid4()}
+            said = {"project": self.project, "labeler": self.people[labeler], "answer": Answer(strength=strength)}
+            new = revise(**said, **about)
+            self.acknowledged[new.pk] = new.body_hash
+
+    @rule(tab=tabs)
+    def skip(self, tab):
+        try:
+            skip_item(project=self.project, claim=tab.claim, labeler=self.people[tab.labeler], reason="unsure")
+        except Refusal:
+            pass
+
+    @rule(tab=tabs, revision=st.integers(1, 5))
+    def draft(self, tab, revision):
+        """A draft is kept while the item is in hand, and never goes back."""
+        mine = Draft.objects.filter(comparison=tab.claim.comparison_id, labeler=self.people[tab.labeler])
+        before = mine.first()
+        kept = save_draft(claim=tab.claim, labeler=self.people[tab.labeler], revision=revision, body={"n": revision})
+        assert not kept or mine.get().revision == revision > (before.revision if before else 0)
+
+    @rule(tab=tabs)
+    def heartbeat(self, tab):
+        held = extend_lease(
+            slot_id=tab.claim.slot_id, labeler=self.people[tab.labeler], claim_token=tab.claim.claim_token
+        )
+        slot = Slot.objects.get(pk=tab.claim.slot_id)
+        assert held is (slot.state == "leased" and slot.claim_token == tab.claim.claim_token)
+
+    @rule(tab=tabs)
+    def lease_runs_out(self, tab):
+        past = timezone.now() - timedelta(seconds=1)
+        Slot.objects.filter(pk=tab.claim.slot_id, state="leased").update(lease_until=past)
+
+    # What admins and the queue do
+
+    @rule(number=numbers, returned=st.booleans())
+    def ask_again(self, number, returned):
+        standing = list(Judgment.objects.standing().order_by("pk"))
+        if standing:
+            judgment = standing[number % len(standing)]
+            try:
+                return_to_labeler(judgment, "Look again.") if returned else reask(judgments=[judgment], note="Why.")
+            except Refusal:
+                pass
+
+    @rule(labeler=people, on=st.booleans())
+    def pause(self, labeler, on):
+        membership = Membership.objects.get(user=self.people[labeler])
+        pause(membership, "Too fast.") if on else resume(membership)
+
+    @rule(number=numbers)
+    def repeat(self, number):
+        work = list(Judgment.objects.standing().filter(slot__purpose="", surplus=False).order_by("pk"))
+        if work:
+            judgment = work[number % len(work)]
+            judgment.project_id = self.project.pk
+            slot = plan_repeat(judgment)
+            Slot.objects.filter(pk=slot.pk, state="open").update(not_before=timezone.now())
+
+    # What must hold
+
+    @invariant()
+    def nobody_has_two_standing_answers_to_one_comparison(self):
+        standing = list(Judgment.objects.standing().values_list("comparison", "labeler"))
+        assert len(standing) == len(set(standing))
+
+    @invariant()
+    def there_are_never_more_answers_than_places(self):
+        """Each place has one standing answer at most that is not surplus, and its state fits."""
+        answered = Counter(Judgment.objects.standing().filter(surplus=False).values_list("slot", "labeler"))
+        by_slot = Counter(slot for slot, _ in answered)
+        assert not by_slot or max(by_slot.values()) == 1
+        for slot in Slot.objects.all():
+            if slot.state == "done":
+                assert answered[slot.pk, slot.labeler_id] == 1
+            elif by_slot[slot.pk]:
+                assert slot.purpose in AGAIN and answered[slot.pk, slot.reserved_for_id] == 1
+
+    @invariant()
+    def no_comparison_has_more_places_than_the_maximum(self):
+        places = Counter(Slot.objects.exclude(purpose="repeat").values_list("comparison", flat=True))
+        assert max(places.values()) <= self.project.max_overlap
+
+    @invariant()
+    def work_days_count_what_was_closed(self):
+        counted = dict(WorkDay.objects.values_list("labeler").annotate(Sum("judged")))
+        assert {person.pk: self.closed[n] for n, person in enumerate(self.people) if self.closed[n]} == {
+            labeler: judged for labeler, judged in counted.items() if judged
+        }
+
+    @invariant()
+    def nothing_acknowledged_disappears(self):
+        assert dict(Judgment.objects.filter(pk__in=self.acknowledged).values_list("pk", "body_hash")) == (
+            self.acknowledged
+        )
+
+    @invariant()
+    def revisions_are_chains_of_one_person_without_forks(self):
+        rows = {row.pk: row for row in Judgment.objects.all()}
+        replaced = [row.replaces_id for row in rows.values() if row.replaces_id]
+        assert len(replaced) == len(set(replaced))
+        for row in rows.values():
+            if row.replaces_id:
+                before = rows[row.replaces_id]
+                assert before.pk < row.pk
+                assert (before.comparison_id, before.labeler_id) == (row.comparison_id, row.labeler_id)
+
+
+def test_slots_and_judgments_in_any_order(db):
+    checks = settings(
+        max_examples=20, stateful_step_count=35, derandomize=True, deadline=None, database=None,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    run_state_machine_as_test(Queue, settings=checks)
