@@ -1,5 +1,6 @@
 """Whatever people and admins do to slots and judgments, in whatever order: what must hold holds."""
 
+import contextlib
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -11,7 +12,14 @@ from django.db.models import Sum
 from django.utils import timezone
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
 
 from labelapp.labeling.actions import judge, revisable, revise, undo_last
 from labelapp.labeling.answers import Answer
@@ -149,10 +157,8 @@ class Queue(RuleBasedStateMachine):
 
     @rule(tab=tabs)
     def skip(self, tab):
-        try:
+        with contextlib.suppress(Refusal):
             skip_item(project=self.project, claim=tab.claim, labeler=self.people[tab.labeler], reason="unsure")
-        except Refusal:
-            pass
 
     @rule(tab=tabs, revision=st.integers(1, 5))
     def draft(self, tab, revision):
@@ -182,10 +188,8 @@ class Queue(RuleBasedStateMachine):
         standing = list(Judgment.objects.standing().order_by("pk"))
         if standing:
             judgment = standing[number % len(standing)]
-            try:
+            with contextlib.suppress(Refusal):
                 return_to_labeler(judgment, "Look again.") if returned else reask(judgments=[judgment], note="Why.")
-            except Refusal:
-                pass
 
     @rule(labeler=people, on=st.booleans())
     def pause(self, labeler, on):
@@ -250,6 +254,7 @@ class Queue(RuleBasedStateMachine):
                 assert (before.comparison_id, before.labeler_id) == (row.comparison_id, row.labeler_id)
 
 
+@pytest.mark.slow
 def test_slots_and_judgments_in_any_order(db):
     checks = settings(
         max_examples=20, stateful_step_count=35, derandomize=True, deadline=None, database=None,
