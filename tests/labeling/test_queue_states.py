@@ -167,8 +167,10 @@ class Queue(RuleBasedStateMachine):
         """A draft is kept while the item is in hand, and never goes back."""
         mine = Draft.objects.filter(comparison=tab.claim.comparison_id, labeler=self.people[tab.labeler])
         before = mine.first()
-        kept = save_draft(claim=tab.claim, labeler=self.people[tab.labeler], revision=number, body={"n": number})
-        assert not kept or before is None or mine.get().revision == number > before.revision
+        said = {"claim": tab.claim, "labeler": self.people[tab.labeler], "revision": number, "body": {"n": number}}
+        kept = save_draft(**said)
+        assert not save_draft(**said)  # the same revision is no newer one
+        assert not kept or mine.get().revision == number > (before.revision if before else -1)
 
     def heartbeat(self, tab):
         beat = {"labeler": self.people[tab.labeler], "claim_token": tab.claim.claim_token}
