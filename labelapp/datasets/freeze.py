@@ -153,14 +153,18 @@ def _write_comparison(comparison: Comparison, split: str, files: dict, counts: C
 
 def counts_as_vote(row: Judgment, comparison: Comparison) -> bool:
     """Answers that check a labeler say nothing new about the pair, and one person's answer counts once."""
-    checks = (Slot.Purpose.GOLD, Slot.Purpose.QUIZ)
+    checks = (Slot.Purpose.GOLD, Slot.Purpose.QUIZ, Slot.Purpose.REPEAT)
     checked = comparison.origin == Comparison.Origin.SWAPPED or (row.slot and row.slot.purpose in checks)
     return not checked and (row.both_bad or row.ranking is not None)
 
 
 def vote_of(row: Judgment) -> Vote:
-    most = row.protocol.definition.get("max_strength", 3)
-    return Vote(row.annotator, row.ranking, row.strength, row.both_bad, most)
+    return Vote(row.annotator, row.ranking, row.strength, row.both_bad, strongest(row))
+
+
+def strongest(row: Judgment) -> int:
+    """The strongest grade of the protocol that the judgment was made under."""
+    return row.protocol.definition.get("max_strength", 3)
 
 
 def pair_row(pair: DecidedPair, comparison: Comparison, completions: list) -> dict:
@@ -189,6 +193,7 @@ def judgment_row(row: Judgment, comparison: Comparison, completions: list, split
         "authors": [completion.author or completion.version.name for completion in completions],
         "ranking": row.ranking,
         "strength": row.strength,
+        "max_strength": strongest(row),
         "both_bad": row.both_bad,
         "annotator": row.annotator,
         "origin": comparison.origin,
