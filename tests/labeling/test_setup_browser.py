@@ -129,6 +129,27 @@ def test_the_preview_runs_nothing_and_reaches_nobody(visit, context, project):
     assert dialogs == [] and page.complaints == []
 
 
+def test_each_preset_is_previewed_on_a_phone_with_nothing_on_top_of_submit(visit, new_context):
+    context = new_context(viewport=PHONE)
+    for preset in PRESETS:
+        page = visit(context, "setup_protocol", f"?preset={preset}")
+        frame = page.frame_locator(".frame")
+        submit = frame.get_by_role("button", name="Submit").bounding_box()
+        pills = [pill.bounding_box() for pill in frame.locator(".steps .pill, .apart").all()]
+        assert not [pill for pill in pills if overlaps(pill, submit)], preset
+        assert submit["x"] + submit["width"] <= PHONE["width"], preset
+        assert page.complaints == []
+        page.close()
+
+
+def overlaps(one: dict, other: dict) -> bool:
+    apart = [
+        one[at] + one[size] <= other[at] or other[at] + other[size] <= one[at]
+        for at, size in (("x", "width"), ("y", "height"))
+    ]
+    return not any(apart)
+
+
 def test_guidelines_are_previewed_as_they_are_typed_and_compared_by_word(visit, context, project):
     page = visit(context, "setup_guidelines")
     page.get_by_label("Text").fill("Judge the **argument**, never the person.")
