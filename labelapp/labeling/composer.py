@@ -25,7 +25,7 @@ class LinesField(forms.CharField):
     """A list of texts, one a line."""
 
     def __init__(self, **more):
-        super().__init__(required=False, widget=forms.Textarea(attrs={"rows": 3}), **more)
+        super().__init__(required=False, widget=forms.Textarea(attrs={"rows": 4}), **more)
 
     def clean(self, value) -> list[str]:
         return [line.strip() for line in super().clean(value).splitlines() if line.strip()]
