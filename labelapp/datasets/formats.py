@@ -5,32 +5,28 @@ of HH-RLHF, rows of completions: our own judgments.jsonl, or open questions wher
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from labelapp.datasets.row_answers import (
+    MAX_NAME,
+    Answer,
+    BadRow,
+    gold_in,
+    moved,
+    moved_gold,
+    name_in,
+    pair_strength,
+    set_answer,
+    text_in,
+)
 from labelapp.models import message_hash, text_hash
 
 ROLES = {"system", "user", "assistant"}
 DIALOGUE = re.compile(r"\n\n(Human|Assistant):")
 SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 MAX_COMPLETIONS = 9
-MAX_NAME = 100
-
-
-class BadRow(ValueError):
-    """A row cannot be taken. The message is a reason for a person, without the row's number."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One annotator's answer; positions refer to the row's completions. See Judgment for the meaning of the fields."""
-
-    annotator: str
-    ranking: list[list[int]] | None
-    strength: int | None = None
-    both_bad: bool = False
-    rationale: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,6 +38,10 @@ class Row:
     group: str | None
     answer: Answer | None
     overlap: int | None = None
+    batch: str | None = None
+    requires: tuple[str, ...] = ()
+    gold: Any = None  # the known answer: then it checks people, and is nobody's work
+    explanation: str = ""
     fresh: bool = False  # no completions: the policy is to answer
 
     @cached_property
@@ -73,6 +73,8 @@ def read_row(record: dict[str, Any], *, source: str) -> Row:
         raise BadRow("a completion is empty")
     if len(set(texts)) < len(texts):
         raise BadRow("two completions are the same text")
+    if row.gold is not None and row.answer:
+        raise BadRow("gold is what is right, and nobody's answer: leave ranking, strength and both_bad out")
     return _in_hash_order(row)
 
 
@@ -90,20 +92,20 @@ def normalised(text: str) -> str:
 def _fresh_row(record: dict[str, Any]) -> Row:
     if record["fresh"] is not True or "prompt" not in record or {"completions", "chosen", "rejected"} & record.keys():
         raise BadRow("a fresh row is a prompt and fresh: true, without completions")
-    return Row(_prompt(record["prompt"]), [], _name(record, "group", 200), answer=None, fresh=True)
+    return Row(_prompt(record["prompt"]), [], name_in(record, "group", 200), answer=None, fresh=True)
 
 
 def _pair_row(record: dict[str, Any], source: str) -> Row:
     prompt, chosen, rejected = _split_pair(record)
-    authors = [_name(record, key) or f"import:{source}" for key in ("chosen_model", "rejected_model")]
-    strength = _pair_strength(record)
+    authors = [name_in(record, key) or f"import:{source}" for key in ("chosen_model", "rejected_model")]
+    strength = pair_strength(record)
     answer = Answer(
-        annotator=_name(record, "annotator") or f"import:{source}",
+        annotator=name_in(record, "annotator") or f"import:{source}",
         ranking=[[0], [1]],
         strength=None if strength is None else -strength,
-        rationale=_text(record, "rationale"),
+        rationale=text_in(record, "rationale"),
     )
-    return Row(prompt, list(zip((chosen, rejected), authors, strict=True)), _name(record, "group", 200), answer)
+    return Row(prompt, list(zip((chosen, rejected), authors, strict=True)), name_in(record, "group", 200), answer)
 
 
 def _split_pair(record: dict[str, Any]) -> tuple[list[dict[str, str]], str, str]:
@@ -191,20 +193,6 @@ def _common_text(chosen: str, rejected: str) -> tuple[list[dict[str, str]], str,
     return [{"role": "user", "content": prompt}], chosen[length:], rejected[length:]
 
 
-def _pair_strength(record: dict[str, Any]) -> int | None:
-    """How clearly the chosen answer wins, 1 to 3, from `strength` or from TRL's `margin`, a share of the strongest."""
-    strength, margin = record.get("strength"), record.get("margin")
-    if strength is not None:
-        if type(strength) is not int or not 1 <= strength <= 3:
-            raise BadRow(f"strength {strength!r} is not 1, 2 or 3")
-        return strength
-    if margin is None:
-        return None
-    if isinstance(margin, bool) or not isinstance(margin, (int, float)) or not 0 <= margin <= 1:
-        raise BadRow(f"margin {margin!r} is not between 0 and 1; for steps use strength 1, 2 or 3")
-    return max(1, round(margin * 3)) if margin > 0 else None
-
-
 def _set_row(record: dict[str, Any], source: str) -> Row:
     completions = record["completions"]
     if not isinstance(completions, list) or not 2 <= len(completions) <= MAX_COMPLETIONS:
@@ -222,73 +210,21 @@ def _set_row(record: dict[str, Any], source: str) -> Row:
     return Row(
         prompt=_prompt(record["prompt"]),
         completions=list(zip(completions, authors, strict=True)),
-        group=_name(record, "group", 200),
-        answer=_set_answer(record, source, len(completions)),
+        group=name_in(record, "group", 200),
+        answer=set_answer(record, source, len(completions)),
         overlap=_overlap(record),
+        batch=name_in(record, "batch", 120),
+        requires=_requires(record),
+        gold=gold_in(record, len(completions)),
+        explanation=text_in(record, "explanation"),
     )
-
-
-def _set_answer(record: dict[str, Any], source: str, size: int) -> Answer | None:
-    ranking, strength, both_bad = (record.get(key) for key in ("ranking", "strength", "both_bad"))
-    if ranking is None and strength is None and not both_bad:
-        return None
-    annotator = _name(record, "annotator") or f"import:{source}"
-    rationale = _text(record, "rationale")
-    if both_bad:
-        if both_bad is not True or ranking is not None or strength is not None:
-            raise BadRow("both_bad must be true and alone, without ranking and strength")
-        return Answer(annotator, None, both_bad=True, rationale=rationale)
-    if strength is not None and (type(strength) is not int or not -3 <= strength <= 3 or size != 2):
-        raise BadRow(f"strength {strength!r} is not a step from -3 to 3 between two completions")
-    if ranking is None:
-        ranking = ranking_of(strength)
-    _check_ranking(ranking, size)
-    if strength is not None and ranking_of(strength) != [sorted(tier) for tier in ranking]:
-        raise BadRow(f"strength {strength} and ranking {ranking} say different things")
-    return Answer(annotator, ranking, strength, rationale=rationale)
-
-
-def ranking_of(strength: int) -> list[list[int]]:
-    """The order that a pair's strength means: negative favours position 0."""
-    return [[0, 1]] if strength == 0 else [[0], [1]] if strength < 0 else [[1], [0]]
-
-
-def _check_ranking(ranking: Any, size: int) -> None:
-    tiers = ranking if isinstance(ranking, list) and all(isinstance(tier, list) for tier in ranking) else [[None]]
-    found = [position for tier in tiers for position in tier]
-    if any(type(position) is not int for position in found) or sorted(found) != list(range(size)) or [] in tiers:
-        raise BadRow(f"ranking must name each of the positions 0 to {size - 1} once, in tiers, best first")
 
 
 def _in_hash_order(row: Row) -> Row:
     order = sorted(range(len(row.completions)), key=lambda place: text_hash(row.completions[place][0]))
     completions = [row.completions[place] for place in order]
-    return Row(row.prompt, completions, row.group, row.answer and _moved(row.answer, order), row.overlap)
-
-
-def _moved(answer: Answer, order: list[int]) -> Answer:
-    """The same answer after completion order[n] has moved to position n."""
-    place = {old: new for new, old in enumerate(order)}
-    ranking = answer.ranking and [sorted(place[old] for old in tier) for tier in answer.ranking]
-    flipped = answer.strength is not None and order == [1, 0]
-    strength = -answer.strength if flipped else answer.strength
-    return Answer(answer.annotator, ranking, strength, answer.both_bad, answer.rationale)
-
-
-def _name(record: dict[str, Any], key: str, longest: int = MAX_NAME) -> str | None:
-    value = record.get(key)
-    if value is None:
-        return None
-    if not isinstance(value, str) or not value.strip() or len(value) > longest:
-        raise BadRow(f"{key} must be a text of 1 to {longest} characters")
-    return value
-
-
-def _text(record: dict[str, Any], key: str) -> str:
-    value = record.get(key) or ""
-    if not isinstance(value, str):
-        raise BadRow(f"{key} must be a text")
-    return value
+    answer = row.answer and moved(row.answer, order)
+    return replace(row, completions=completions, answer=answer, gold=moved_gold(row.gold, order))
 
 
 def _overlap(record: dict[str, Any]) -> int | None:
@@ -296,3 +232,11 @@ def _overlap(record: dict[str, Any]) -> int | None:
     if overlap is not None and (type(overlap) is not int or not 1 <= overlap <= 100):
         raise BadRow(f"overlap {overlap!r} is not a number of people from 1 to 100")
     return overlap
+
+
+def _requires(record: dict[str, Any]) -> tuple[str, ...]:
+    """Tags that a labeler must have to get the comparison."""
+    tags = record.get("requires") or []
+    if not isinstance(tags, list) or not all(isinstance(tag, str) and 1 <= len(tag.strip()) <= 40 for tag in tags):
+        raise BadRow(f"requires must be a list of tags of 1 to 40 characters, not {tags!r}")
+    return tuple(dict.fromkeys(tag.strip() for tag in tags))

@@ -11,9 +11,12 @@ from django.db import connection
 
 from labelapp.datasets.formats import BadRow, Row, default_group, read_row
 from labelapp.datasets.reading import MAX_LINE, numbered_lines
+from labelapp.datasets.row_answers import STEPS, Answer
 from labelapp.datasets.strict_json import BadJson, decode
+from labelapp.labeling.gold import make_gold
 from labelapp.labeling.queue import create_comparisons
 from labelapp.models import (
+    Batch,
     Comparison,
     ComparisonCompletion,
     Completion,
@@ -188,32 +191,45 @@ def _store_comparisons(
     completions: dict[CompletionKey, Completion],
     report: Report,
 ) -> dict[str, Comparison]:
-    """Comparisons by hash. Rows without an answer open places for people here; judged ones are in nobody's queue."""
-    open_rows, judged = {}, {}  # by overlap, then by hash: a comparison is made once
+    """Comparisons by hash. Rows without an answer open places for people here; judged ones are in nobody's queue.
+
+    Nor is gold, which is handed out to check people.
+    """
+    kinds = {}  # by how they are handed out, then by hash: a comparison is made once
     for _, row in batch:
-        kind = judged if row.answer else open_rows
-        kind.setdefault(row.overlap, {})[row.comparison_hash] = row
+        is_open = row.answer is None and row.gold is None
+        kinds.setdefault((is_open, row.overlap, row.batch, row.requires), {})[row.comparison_hash] = row
     hashes = {row.comparison_hash for _, row in batch}
     known = set(project.comparisons.filter(content_hash__in=hashes).values_list("content_hash", flat=True))
-    found = {}
-    for kind, slots in ((open_rows, True), (judged, False)):
-        for overlap, rows in kind.items():
-            items = [
-                (prompts[row.prompt_hash], [completions[key] for key in _keys(row, prompts)])
-                for row in rows.values()
-            ]
-            found |= zip(rows, _create(project, items, overlap, slots), strict=True)
-    opened = {digest for rows in open_rows.values() for digest in rows} - known
+    found, opened = {}, set()
+    for (is_open, overlap, name, requires), rows in sorted(kinds.items(), key=lambda kind: not kind[0][0]):
+        items = [(prompts[row.prompt_hash], [completions[key] for key in _keys(row, prompts)]) for row in rows.values()]
+        about = {"overlap": overlap, "batch": _batch(project, name), "requires": requires, "slots": is_open}
+        made = create_comparisons(project=project, items=items, origin=Comparison.Origin.IMPORT, **about)
+        found |= zip(rows, made, strict=True)
+        opened |= rows.keys() if is_open else set()
+    opened -= known
+    _mark_gold(batch, found)
     report.comparisons += len(found.keys() - known)
     report.open_comparisons += len(opened)
-    report.known += sum(row.answer is None for _, row in batch) - len(opened)
+    report.known += sum(row.answer is None for _, row in batch) - len(opened) - len(_new_gold(batch) - known)
     return found
 
 
-def _create(project: Project, items: list, overlap: int | None, slots: bool) -> list[Comparison]:
-    return create_comparisons(
-        project=project, items=items, origin=Comparison.Origin.IMPORT, overlap=overlap, slots=slots
-    )
+def _batch(project: Project, name: str | None) -> Batch | None:
+    """The project's batch of this name, made where there is none."""
+    return name and Batch.objects.get_or_create(project=project, name=name.strip())[0]
+
+
+def _new_gold(batch: list[NumberedRow]) -> set[str]:
+    return {row.comparison_hash for _, row in batch if row.gold is not None}
+
+
+def _mark_gold(batch: list[NumberedRow], comparisons: dict[str, Comparison]) -> None:
+    """Say of each gold row's comparison what is right, also where it has been here before."""
+    for _, row in batch:
+        if row.gold is not None:
+            make_gold(comparisons[row.comparison_hash], gold=row.gold, explanation=row.explanation)
 
 
 def _store_judgments(
@@ -255,11 +271,21 @@ def _judgment(
         submission_id=submission,
         body_hash=body_hash,
         ranking=answer.ranking,
-        strength=answer.strength,
+        strength=_in_grades(answer, protocol),
+        unrankable=list(answer.unrankable),
         both_bad=answer.both_bad,
         rationale=answer.rationale,
         protocol=protocol,
     )
+
+
+def _in_grades(answer: Answer, protocol: ProtocolVersion) -> int | None:
+    """The strength in the grades that this project's protocol has: a clear win stays one."""
+    here = protocol.definition.get("max_strength", STEPS)
+    if not answer.strength or here == answer.max_strength:
+        return answer.strength
+    size = max(1, round(abs(answer.strength) * here / answer.max_strength))
+    return size if answer.strength > 0 else -size
 
 
 def _submission_id(project: Project, row: Row) -> UUID:
@@ -270,4 +296,5 @@ def _submission_id(project: Project, row: Row) -> UUID:
 def _body_hash(row: Row) -> str:
     answer = row.answer
     said = [answer.ranking, answer.strength, answer.both_bad, answer.rationale]
+    said += [list(answer.unrankable)] if answer.unrankable else []
     return text_hash(json.dumps(said, ensure_ascii=False))

@@ -102,6 +102,14 @@ def test_a_row_without_an_answer_is_an_open_question():
         ({"prompt": "p", "completions": ["x", "y"], "ranking": [[0], [1]], "strength": 2}, "different things"),
         ({"prompt": "p", "completions": ["x", "y"], "ranking": [[0], [1]], "both_bad": True}, "alone"),
         ({"prompt": "p", "completions": ["x", "y"], "overlap": 0}, "overlap"),
+        ({"prompt": "p", "completions": ["x", "y"], "strength": 4}, "not a step from -3 to 3"),
+        ({"prompt": "p", "completions": ["x", "y"], "strength": 4, "max_strength": 5}, "max_strength 5"),
+        ({"prompt": "p", "completions": ["x", "y"], "ranking": [[0]], "unrankable": [0]}, "ranking must name"),
+        ({"prompt": "p", "completions": ["x", "y"], "ratings": {"good": [1, 2]}}, "ratings alone"),
+        ({"prompt": "p", "completions": ["x", "y"], "batch": " "}, "batch must be a text of 1 to 120"),
+        ({"prompt": "p", "completions": ["x", "y"], "requires": "de"}, "requires must be a list of tags"),
+        ({"prompt": "p", "completions": ["x", "y"], "gold": [[0]]}, "gold: .* positions 0 to 1"),
+        ({"prompt": "p", "completions": ["x", "y"], "gold": [[0], [1]], "strength": 1}, "nobody's answer"),
     ],
 )
 def test_a_row_that_cannot_be_meant_is_refused_with_its_reason(record, reason):
@@ -149,3 +157,20 @@ def test_more_values_than_allowed_are_refused():
     assert decode(b'{"a": [1, 2, 3]}', most=6)
     with pytest.raises(BadJson, match="more than 5 values"):
         decode(b'{"a": [1, 2, 3]}', most=5)
+
+
+def test_gold_and_what_could_not_be_ranked_follow_their_completions_into_hash_order():
+    texts = ["one", "two", "three"]
+    for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0]):
+        completions = [texts[n] for n in order]
+        at = {text: place for place, text in enumerate(completions)}
+        record = {"prompt": "p", "completions": completions}
+        gold = read_row(record | {"gold": [[at["two"]], [at["one"], at["three"]]]}, source="s")
+        assert gold.completions[gold.gold[0][0]][0] == "two" and gold.answer is None
+        ranked = {"ranking": [[at["three"]], [at["one"]]], "unrankable": [at["two"]]}
+        row = read_row(record | ranked, source="s")
+        assert row.completions[row.answer.unrankable[0]][0] == "two"
+        assert row.completions[row.answer.ranking[0][0]][0] == "three"
+    assert read_row({"prompt": "p", "completions": texts, "gold": {"both_bad": True}}, source="s").gold == {
+        "both_bad": True
+    }
