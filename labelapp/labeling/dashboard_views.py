@@ -7,6 +7,7 @@ from django.views.decorators.http import require_GET
 
 from labelapp.accounts.permissions import project_page
 from labelapp.labeling.dashboard import read_dashboard
+from labelapp.labeling.quiz import quiz_lacks_gold
 from labelapp.models import Project
 
 
@@ -16,4 +17,5 @@ from labelapp.models import Project
 def dashboard(request: HttpRequest, project: Project) -> HttpResponse:
     """Throughput, what is left, people, skips, queue and cost; for htmx only the section that changes."""
     template = "labeling/_dashboard.html" if request.htmx else "labeling/dashboard.html"
-    return TemplateResponse(request, template, {"section": "labeling", "board": read_dashboard(project)})
+    context = {"section": "labeling", "board": read_dashboard(project), "quiz_lacks_gold": quiz_lacks_gold(project)}
+    return TemplateResponse(request, template, context)

@@ -55,6 +55,10 @@ def remove_gold(comparison: Comparison) -> None:
     Comparison.objects.filter(pk=comparison.pk).update(gold=None, explanation="")
 
 
+def gold_of(project: Project) -> QuerySet[Comparison]:
+    return project.comparisons.filter(gold__isnull=False)
+
+
 def hand_gold(project: Project, labeler_id: int) -> Slot | None:
     """Reserve a gold item that this person has not seen; None where there is none.
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from django.db import transaction
 from django.utils import timezone
 
-from labelapp.labeling.gold import first_answers, right_of, unseen_gold
+from labelapp.labeling.gold import first_answers, gold_of, right_of, unseen_gold
 from labelapp.labeling.places import add_slot, lock_comparison
 from labelapp.labeling.refusals import NoQuiz
 from labelapp.models import Judgment, Membership, Project, Slot
@@ -44,7 +44,7 @@ def quiz_state(membership: Membership) -> QuizState:
 
 def quiz_lacks_gold(project: Project) -> bool:
     """Whether a quiz is asked for and there is nothing to ask: then new people are let in without one."""
-    return project.quiz_items > 0 and not project.comparisons.filter(gold__isnull=False).exists()
+    return project.quiz_items > 0 and not gold_of(project).exists()
 
 
 @transaction.atomic

@@ -11,6 +11,7 @@ from django.db.models.functions import Coalesce
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
+from labelapp.labeling.gold import gold_of
 from labelapp.labeling.protocol import Protocol, parse
 from labelapp.labeling.refusals import BadSetup, NameTaken
 from labelapp.models import (
@@ -186,6 +187,9 @@ def require_consent(*, project: Project, version: ConsentVersion | None) -> None
 def set_rules(*, project: Project, rules: Rules) -> None:
     """Run the queue by these rules from now on. Raises BadSetup with the field that cannot be so."""
     _check_rules(rules)
+    if rules.quiz_items and not project.quiz_items and not gold_of(project).exists():
+        said = _("There is nothing to ask in a quiz: mark a comparison as gold first, or import some.")
+        raise BadSetup(said, field="quiz_items")
     Project.objects.filter(pk=project.pk).update(**{f.name: getattr(rules, f.name) for f in fields(Rules)})
 
 

@@ -13,12 +13,13 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from labelapp.accounts.permissions import may_found, project_page
 from labelapp.labeling.changes import described
 from labelapp.labeling.extension import extend_open_comparisons, wanting
+from labelapp.labeling.gold import gold_of
 from labelapp.labeling.presets import PRESETS
 from labelapp.labeling.protocol import parse
 from labelapp.labeling.refusals import BadSetup
 from labelapp.labeling.setup_actions import create_project, rename_project, set_rules
 from labelapp.labeling.setup_forms import NewProjectForm, ProjectForm, RulesForm
-from labelapp.models import Comparison, Project
+from labelapp.models import Project
 
 COUNTED = 10_000  # more than these are "more than"
 
@@ -78,7 +79,7 @@ def rules(request: HttpRequest, project: Project) -> HttpResponse:
         "form": form,
         "short": short,
         "counted": COUNTED,
-        "golden": project.comparisons.filter(origin=Comparison.Origin.GOLD)[: COUNTED + 1].count(),
+        "golden": gold_of(project)[: COUNTED + 1].count(),
     }
     return TemplateResponse(request, "setup/queue.html", context, status=422 if form.errors else 200)
 

@@ -380,3 +380,12 @@ def test_bars_are_in_proportion_and_named():
     assert (drawn.last, drawn.top, drawn.summary) == ("20 May", 10, "Last 14 days: 15 judgments")
     assert len(drawn.bars) == 14
     assert by_day({}, TODAY).top == 0
+
+
+def test_it_says_that_a_quiz_has_nothing_to_ask(client, project, join):
+    client.force_login(join("boss", role="admin"))
+    said = "no comparison is marked as gold"
+    Project.objects.update(quiz_items=3)
+    assert said in client.get(f"/p/{project.slug}/labeling/").content.decode()
+    make_gold(make_comparison(project), gold=[[0], [1]])
+    assert said not in client.get(f"/p/{project.slug}/labeling/").content.decode()

@@ -10,6 +10,7 @@ from django.urls import reverse
 
 from labelapp.labeling.composer import Composer, as_data
 from labelapp.labeling.extension import extend_open_comparisons
+from labelapp.labeling.gold import make_gold
 from labelapp.labeling.presets import PRESETS
 from labelapp.labeling.protocol import Criterion, Protocol, parse
 from labelapp.labeling.queue import claim_slot
@@ -382,7 +383,16 @@ def test_the_consent_of_another_project_cannot_be_required(project, client, admi
 
 # The queue's rules
 
+def test_a_quiz_is_not_switched_on_while_there_is_nothing_to_ask(project, client):
+    answer = client.post(address("setup_queue", project), RULES)
+    assert answer.status_code == 422
+    assert "There is nothing to ask in a quiz" in answer.content.decode()
+    project.refresh_from_db()
+    assert project.quiz_items == 0
+
+
 def test_rules_are_saved_and_shares_are_written_in_percent(project, client):
+    make_gold(make_comparison(project), gold=[[0], [1]])
     assert "Saved" in post(client, "setup_queue", project, **RULES).content.decode()
     project.refresh_from_db()
     assert (project.overlap, project.max_overlap, project.daily_cap) == (2, 4, 100)
@@ -529,6 +539,7 @@ def test_the_overview_says_what_is_set_up_and_what_is_missing(project, client):
     page = client.get(address("setup", project)).content.decode()
     assert "Which answer is better?" in page and "Nothing has to be accepted." in page
     assert "Swapped repeats" not in page
+    make_gold(make_comparison(project), gold=[[0], [1]])
     post(client, "setup_queue", project, **RULES)
     page = client.get(address("setup", project)).content.decode()
     assert "Swapped repeats, in percent</dt><dd>5</dd>" in page and "14.50" in page
