@@ -1,13 +1,18 @@
 """The consent text: whoever labels has accepted the version in force, and every judgment cites it."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
+from time import time_ns
 
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 from labelapp.accounts.permissions import project_page
+from labelapp.labeling.claims import read_claim
+from labelapp.labeling.drafts import save_draft
+from labelapp.labeling.refusals import Refusal
 from labelapp.models import Consent, ConsentVersion, Membership, Project
 
 
@@ -39,8 +44,18 @@ def labeler_page(view: Callable[..., HttpResponse]) -> Callable[..., HttpRespons
 
 
 def _lead_to_consent(request: HttpRequest, project: Project) -> HttpResponse:
-    """A script learns where to go; its answer is refused, so that it keeps it and sends it again afterwards."""
+    """A script learns where to go, and keeps its answer; without one, the answer becomes a draft of its item."""
     where = reverse("label_consent", args=[project.slug])
     if request.htmx:
         return HttpResponse(status=403, headers={"HX-Redirect": where})
+    if "submission_id" in request.POST:
+        _keep_as_draft(request, project)
     return HttpResponseRedirect(where, status=303)
+
+
+def _keep_as_draft(request: HttpRequest, project: Project) -> None:
+    """The text changed while somebody worked: their answer waits for their word on the new one."""
+    body = {name: values if name == "reasons" else values[-1] for name, values in request.POST.lists()}
+    with suppress(Refusal):
+        claim = read_claim(body.pop("claim", ""), project=project, labeler=request.user)
+        save_draft(claim=claim, labeler=request.user, revision=time_ns() // 1_000_000, body=body)

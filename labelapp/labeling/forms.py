@@ -19,6 +19,9 @@ class AnswerForm(forms.Form):
 
     Fields by place: rank_<place>, rating_<key>_<place>, safety_<place>. `spans` is a JSON list of {"place", "start",
     "end", "quote", "reason"}; `reasons` may come more than once; `seen` is a comma list of shares by place.
+
+    active_seconds and seen are what the browser measured. The page holds back an answer that comes before the project's
+    minimum_seconds; nothing is refused here for it, since clocks and windows differ: the measures are stored.
     """
 
     claim = forms.CharField()

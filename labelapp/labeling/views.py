@@ -7,6 +7,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
@@ -44,7 +45,8 @@ def store_answer(request: HttpRequest, project: Project) -> HttpResponse:
     said = AnswerForm(request.POST).said(protocol_of(claim.protocol_id), len(claim.display_order))
     judgment = judge(labeler=request.user, claim=claim, project=project, **said)
     holding = holding_of(request.POST)
-    said = {"announce": f"Saved #{judgment.pk}.", "saved": judgment.pk, "outcome": getattr(judgment, "outcome", None)}
+    outcome = getattr(judgment, "outcome", None)
+    said = {"announce": _("Saved #%s.") % judgment.pk, "saved": judgment.pk, "outcome": outcome}
     return show_next(request, project, holding=holding, **said)
 
 
@@ -57,7 +59,7 @@ def undo(request: HttpRequest, project: Project) -> HttpResponse:
         slot = undo_last(project=project, labeler=request.user)
     except Refusal as refusal:
         return show_desk(request, project, refusal=refusal)
-    return show_next(request, project, announce="Undone. Judge it again.", slot=slot)
+    return show_next(request, project, announce=_("Undone. Judge it again."), slot=slot)
 
 
 @never_cache
@@ -72,7 +74,7 @@ def skip(request: HttpRequest, project: Project) -> HttpResponse:
     except Refusal as refusal:
         return show_desk(request, project, refusal=refusal)
     holding = holding_of(request.POST)
-    return show_next(request, project, announce="Skipped. You will not see it again.", holding=holding)
+    return show_next(request, project, announce=_("Skipped. You will not see it again."), holding=holding)
 
 
 @never_cache

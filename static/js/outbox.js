@@ -377,6 +377,8 @@
     begin();
   });
 
+  // The prompt is pinned below what is said here.
+  new ResizeObserver(() => document.documentElement.style.setProperty("--kept", `${box.offsetHeight}px`)).observe(box);
   window.addEventListener("online", () => { wait = FIRST_WAIT; drain(); });
   window.addEventListener("storage", (event) => { if (event.key?.startsWith(ANSWERS)) tell(); });
   document.addEventListener("visibilitychange", () => { if (!document.hidden && unsent().length) drain(); });

@@ -132,6 +132,18 @@ def test_a_new_text_asks_again(web, project, member, wanted):
     assert Consent.objects.count() == 2
 
 
+def test_an_answer_given_before_the_text_changed_waits_as_a_draft(web, project):
+    make_comparison(project)
+    form = form_of(web.get(PAGE))
+    project.consent_version = ConsentVersion.objects.create(project=project, number=1, text="New.")
+    project.save()
+    assert submit(web, form, answer="2", rationale="not lost")["Location"] == CONSENT
+    assert not Judgment.objects.exists()
+    web.post(CONSENT, {"version": project.consent_version_id, "accept": "yes"})
+    page = web.get(PAGE)
+    assert "not lost" in page.content.decode() and form_of(page)["slot"] == form["slot"]
+
+
 def test_a_project_without_a_text_asks_nothing(web):
     assert web.get(CONSENT)["Location"] == PAGE
 

@@ -1,5 +1,6 @@
 """What a labeler sees while answers travel: offline, broken servers, two tabs, reloads, drafts, undo, consent."""
 
+import json
 import re
 
 import pytest
@@ -326,6 +327,93 @@ def test_a_draft_comes_back_after_a_reload_and_in_another_browser(visit, context
     expect(page.locator(".judged")).to_have_text("1 judged")
     expect(page.locator("#rationale")).to_have_value("")
     assert not Draft.objects.exists()
+
+
+EVERYTHING = {
+    "criteria": [{"key": "fit", "label": "Fit"}, {"key": "odd", "label": "Odd", "kind": "flag", "required": False}],
+    "safety": True, "chips": ["clearer", "shorter"], "rewrite": "optional",
+}  # fmt: skip
+FIELDS = "JSON.stringify([...new FormData(document.getElementById('answer'))])"
+
+
+def said_on(page):
+    fields = json.loads(page.evaluate(FIELDS))
+    return [pair for pair in fields if re.match("answer|rating|safety|reasons|rationale|rewrite", pair[0])]
+
+
+def test_every_field_of_a_form_comes_back_after_a_reload_and_after_an_undo(visit, context, project):
+    version = ProtocolVersion.objects.create(project=project, number=2, definition=EVERYTHING)
+    project.comparisons.update(protocol=version)
+    page = visit(context)
+    ready(page)
+    for name, value in [("rating_fit_0", 2), ("rating_fit_1", 5), ("rating_odd_1", 1), ("safety_0", "safe"),
+                        ("safety_1", "unsafe"), ("answer", 3)]:  # fmt: skip
+        page.locator(f"[name={name}][value='{value}']").check(force=True)
+    page.keyboard.press("w")
+    page.get_by_label("shorter").check(force=True)
+    page.locator("#rationale").fill("It says more.")
+    page.keyboard.press("Escape")
+    page.locator("#rewrite summary").click()
+    with page.expect_response("**/label/draft/"):
+        page.locator("#rewrite-text").fill("Better still.")
+    said = said_on(page)
+    assert ["reasons", "shorter"] in said and ["rewrite", "Better still."] in said and len(said) >= 9
+
+    page.evaluate("localStorage.clear()")  # then it comes from the server
+    page.reload()
+    ready(page)
+    assert said_on(page) == said
+
+    context.set_offline(True)
+    page.locator("#prompt").focus()
+    page.keyboard.press("Enter")
+    expect(alert(page)).to_contain_text("1 answer is kept here.")
+    page.keyboard.press("z")
+    expect(page.locator("#rationale")).to_have_value("It says more.")
+    assert said_on(page) == said
+    context.set_offline(False)
+    page.locator("#prompt").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".judged")).to_have_text("1 judged")
+    judgment = Judgment.objects.get(implied_by=None)
+    order = judgment.display_order
+    assert judgment.ratings == {"fit": [(2, 5)[order.index(0)], (2, 5)[order.index(1)]],
+                                "odd": [(0, 1)[order.index(0)], (0, 1)[order.index(1)]]}  # fmt: skip
+    assert (judgment.reasons, judgment.rewrite) == (["shorter"], "Better still.")
+
+
+def test_an_earlier_judgment_is_found_with_h_and_changed_with_the_keys(visit, context):
+    page = visit(context)
+    ready(page)
+    first = asked(page)
+    say(page, "1")
+    expect(page.locator(".judged")).to_have_text("1 judged")
+    page.keyboard.press("h")
+    expect(page.get_by_role("heading", name="My last 20")).to_be_visible()
+    row = page.get_by_role("listitem").filter(has_text=first)
+    expect(row).to_contain_text("A far better")
+    row.get_by_role("link", name="Change").click()
+    expect(page.locator("#asked")).to_have_text(first)
+    expect(page.get_by_label("A far better")).to_be_checked()
+    say(page, "6")
+    expect(page.get_by_role("listitem").filter(has_text=first)).to_contain_text("B better")
+    assert [abs(judgment.strength) for judgment in Judgment.objects.order_by("pk")] == [3, 2]
+    assert page.complaints == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_nothing_on_the_pages_around(visit, new_context, live_server, project, scheme, width):
+    GuidelineVersion.objects.create(project=project, number=2, text="Judge the argument, not the speaker.")
+    page = visit(new_context(color_scheme=scheme, viewport={"width": width, "height": 844}))
+    say(page)
+    expect(page.locator(".judged")).to_have_text("1 judged")
+    for path in ("mine/", f"mine/{Judgment.objects.get().pk}/", "guidelines/", "summary/"):
+        page.goto(live_server.url + PATH + path)
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert page.complaints == []
 
 
 def test_undo_counts_down_and_brings_the_item_back_with_the_next_one_behind_it(visit, context):
