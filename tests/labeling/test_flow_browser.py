@@ -365,6 +365,8 @@ def test_every_field_of_a_form_comes_back_after_a_reload_and_after_an_undo(visit
     assert said_on(page) == said
 
     context.set_offline(True)
+    page.locator("[name=answer][value='2']").check(force=True)
+    said = said_on(page)
     page.locator("#prompt").focus()
     page.keyboard.press("Enter")
     expect(alert(page)).to_contain_text("1 answer is kept here.")
@@ -372,6 +374,7 @@ def test_every_field_of_a_form_comes_back_after_a_reload_and_after_an_undo(visit
     expect(page.locator("#rationale")).to_have_value("It says more.")
     assert said_on(page) == said
     context.set_offline(False)
+    page.locator("[name=answer][value='3']").check(force=True)
     page.locator("#prompt").focus()
     page.keyboard.press("Enter")
     expect(page.locator(".judged")).to_have_text("1 judged")
