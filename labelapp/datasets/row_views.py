@@ -3,7 +3,7 @@
 from urllib.parse import urlencode
 
 from django.db import OperationalError, connection, transaction
-from django.db.models import Prefetch, QuerySet
+from django.db.models import Exists, OuterRef, Prefetch, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
@@ -14,7 +14,7 @@ from alignment.manifest import split_of
 from labelapp.accounts.permissions import may, project_page
 from labelapp.datasets.bulk_forms import OrderForm
 from labelapp.datasets.filters import COUNTED, FilterForm, count_up_to, matching
-from labelapp.models import Comparison, Judgment, Project, Slot
+from labelapp.models import Comparison, Judgment, Project, Prompt, Slot
 
 PAGE = 50
 STATEMENT_MS = 8000
@@ -27,7 +27,8 @@ def prompts(request: HttpRequest, project: Project) -> HttpResponse:
     """All prompts, or the fresh ones, with the group that decides their split."""
     state = "fresh" if request.GET.get("state") == "fresh" else ""
     rows = project.prompts.filter(fresh=True) if state else project.prompts.all()
-    context = _page(request, rows.prefetch_related("comparisons")) | {"section": "data", "state": state}
+    context = _page(request, rows, Prompt.objects.prefetch_related("comparisons"))
+    context |= {"section": "data", "state": state}
     for prompt in context["rows"]:
         prompt.split = split_of(prompt.group, project.test_share)
     return TemplateResponse(request, "datasets/prompts.html", context | {"states": ("", "fresh")})
@@ -43,7 +44,7 @@ def comparisons(request: HttpRequest, project: Project) -> HttpResponse:
     try:
         with transaction.atomic():
             limit_statements()
-            context = _page(request, with_places(rows))
+            context = _page(request, rows, with_places(Comparison.objects.all()))
             many = count_up_to(rows) if may(request.role, "manage") else 0
     except OperationalError:
         form.add_error(None, TOO_SLOW)
@@ -86,7 +87,10 @@ def comparison(request: HttpRequest, project: Project, number: int) -> HttpRespo
 @project_page("research")
 def judgments(request: HttpRequest, project: Project) -> HttpResponse:
     """What was answered, by whom as exports name them."""
-    context = _page(request, _judgments(project).standing()) | {"section": "data"}
+    # As NOT EXISTS, for which the planner looks up a page's rows; of a join of all it expects far fewer than there are.
+    replaced = Exists(Judgment.objects.filter(replaces=OuterRef("pk")))
+    rows = Judgment.objects.filter(~replaced, withdrawn=False, comparison__project=project)
+    context = _page(request, rows, _judgments(project)) | {"section": "data"}
     return TemplateResponse(request, "datasets/judgments.html", context)
 
 
@@ -96,10 +100,11 @@ def _judgments(project: Project) -> QuerySet[Judgment]:
     )
 
 
-def _page(request: HttpRequest, rows: QuerySet) -> dict:
-    """The rows before the one named in the address, and where the next page starts."""
+def _page(request: HttpRequest, rows: QuerySet, whole: QuerySet) -> dict:
+    """The rows before the one named in the address, read from `whole`, and where the next page starts."""
     before = request.GET.get("before", "")
     if before.isdecimal() and len(before) < 18:
         rows = rows.filter(pk__lt=int(before))
-    found = list(rows.order_by("-pk")[: PAGE + 1])
-    return {"rows": found[:PAGE], "next": found[PAGE - 1].pk if len(found) > PAGE else None}
+    found = list(rows.order_by("-pk").values_list("pk", flat=True)[: PAGE + 1])
+    shown = list(whole.filter(pk__in=found[:PAGE]).order_by("-pk"))
+    return {"rows": shown, "next": found[PAGE - 1] if len(found) > PAGE else None}

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from alignment.manifest import file_sha256, split_of
@@ -234,6 +236,14 @@ def test_judgments_come_in_pages(project, monkeypatch):
     found = [row.pk for page in (first, second) for row in page.context["rows"]]
     assert found == sorted(Judgment.objects.values_list("pk", flat=True), reverse=True)
     assert second.context["next"] is None
+
+
+def test_a_page_of_judgments_is_read_by_its_rows_alone(project):
+    with CaptureQueriesContext(connection) as captured:
+        signed_in("res").get(reverse("judgments", args=[project.slug]))
+    listed = [query["sql"] for query in captured if 'FROM "labelapp_judgment"' in query["sql"]]
+    assert "NOT EXISTS" in listed[0] and "LIMIT" in listed[0] and "JOIN \"labelapp_prompt\"" not in listed[0]
+    assert len(listed) == 2
 
 
 def test_the_project_page_says_what_is_next_for_each_role(project):
