@@ -42,12 +42,12 @@ class AnswerForm(forms.Form):
         seconds = self.cleaned_data["active_seconds"]
         return {
             "submission_id": self.cleaned_data["submission_id"],
-            "answer": Answer(**self._compared(protocol), **self._about(protocol, size)),
+            "answer": Answer(**self._compared(protocol, size), **self._about(protocol, size)),
             "active_seconds": None if seconds is None else min(seconds, LONGEST_SECONDS),
             "seen": self._seen(size),
         }
 
-    def _compared(self, protocol: Protocol) -> dict[str, Any]:
+    def _compared(self, protocol: Protocol, size: int) -> dict[str, Any]:
         answer = self.cleaned_data["answer"]
         if answer == BOTH_BAD:
             return {"both_bad": True}
@@ -56,7 +56,7 @@ class AnswerForm(forms.Form):
                 return {"strength": int(answer)}
             except ValueError:
                 raise NotAnAnswer(f"{answer!r} is not an answer; choose one of the steps.") from None
-        ranks = self._ranks()
+        ranks = self._ranks(size)
         if ranks is not None:
             left_out = tuple(place for place, rank in enumerate(ranks) if rank is None)
             return {"ranking": ranking_of(ranks), "unrankable": left_out}
@@ -64,12 +64,13 @@ class AnswerForm(forms.Form):
             return {}
         raise NotAnAnswer("Nothing is chosen yet: choose a step, or both bad.")
 
-    def _ranks(self) -> list[int | None] | None:
-        """Ranks by place, from rank_0 on; None where no rank was given."""
+    def _ranks(self, size: int) -> list[int | None] | None:
+        """Ranks by place; None where no rank was given, or the protocol ranks nothing."""
         given = [self.data.get(f"rank_{place}") for place in range(MOST)]
-        given = given[: next((i for i in range(MOST, 0, -1) if given[i - 1] is not None), 0)]
-        if not given:
+        named = [place for place, rank in enumerate(given) if rank is not None]
+        if not named:
             return None
+        given = given[: max(size, named[-1] + 1)]
         if not all(rank and (rank.isdecimal() or rank == UNRANKABLE) for rank in given):
             raise NotAnAnswer("Give every response a rank; equal ranks are a tie.")
         return [None if rank == UNRANKABLE else int(rank) for rank in given]

@@ -202,9 +202,11 @@
     if (selection.rangeCount && !selection.isCollapsed) selected = selection.getRangeAt(0).cloneRange();
   });
   document.addEventListener("pointerdown", ({ target }) => { if (!target.closest("[data-flag]")) selected = null; });
+  let opening = false; // the menu comes a moment later: a digit that is meant for it must not answer something else
   function flag() {
     if (!byId("span-menu")) return false;
-    import(scripts.spans).then((spans) => spans.choose(selected));
+    opening = true;
+    import(scripts.spans).then((spans) => spans.choose(selected)).finally(() => { opening = false; });
     return true;
   }
 
@@ -293,12 +295,13 @@
     return /^[0-9]$/.test(key) ? digit(key, target) : KEYS[key]?.(target);
   }
   document.addEventListener("keydown", (event) => {
-    if (event.altKey || event.isComposing || event.repeat || one("dialog[open]")) return;
+    if (event.altKey || event.isComposing || event.repeat || opening || one("dialog[open]")) return;
     if (pressKey(event)) event.preventDefault();
   });
 
   // Buttons do what the keys do.
   document.addEventListener("click", ({ target }) => {
+    if (target.dataset?.slide) slide({ target }); // the value that it stood on is no change, but it is chosen now
     const button = target.closest("button");
     if (!button) return;
     if (button.dataset.tool) tool(button.dataset.tool);

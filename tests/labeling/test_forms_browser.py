@@ -13,6 +13,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 SMILE = "\U0001f600"  # two UTF-16 units, one code point
 LONG = "Tap water is **tested** far more often than what is sold in bottles. " * 12
+LOOK = "const look = () => (box.scrollTop > 50 ? done() : requestAnimationFrame(look));"
 CHAT = [
     {"role": "system", "content": "Be careful."},
     {"role": "user", "content": "Should bottles be banned?"},
@@ -184,9 +185,9 @@ def test_on_a_phone_scales_flags_and_sliders_are_tapped(ask, visit):
     page = visit(**PHONE)
     for letter, helpful, wordy in (("A", "4", "-1"), ("B", "0", "1")):
         card = page.get_by_role("article", name=f"Response {letter}")
-        card.get_by_role("group", name="Helpfulness").get_by_label(helpful, exact=True).tap()
-        card.get_by_role("group", name="Verbosity").get_by_label(wordy, exact=True).tap()
-        card.get_by_label("Unsafe").tap()
+        card.get_by_role("group", name="Helpfulness").get_by_role("radio", name=helpful, exact=True).tap()
+        card.get_by_role("group", name="Verbosity").get_by_role("radio", name=wordy, exact=True).tap()
+        card.get_by_role("radio", name="Unsafe").tap()
         slider = card.locator("[type=range]")
         expect(card.locator("[type=number]")).to_have_value("")
         slider.tap(position={"x": slider.bounding_box()["width"] / 2, "y": 20})
@@ -231,7 +232,9 @@ def test_text_is_marked_with_a_reason_and_marks_can_be_removed(ask, visit):
     press(page, "f")
     expect(page.locator("#problem")).to_contain_text("Select text in a response first")
     select(page, "#card-1 .text", 4, 8)
-    press(page, "f 2")
+    press(page, "f")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    press(page, "2")
     expect(page.locator("[data-marks='1'] li")).to_contain_text("unsafe")
     press(page, "m")
     select(page, "#card-0 .raw", 3, 10)  # counted in UTF-16
@@ -289,9 +292,9 @@ def test_the_sheet_lists_only_the_keys_that_this_form_has(ask, visit):
 
 
 def test_the_responses_are_compared_word_by_word_shown_raw_and_scrolled_together(ask, visit):
-    ask(PAIR, LONG + "One more.", LONG.replace("far", "much") + f"{SMILE} Two more.")
+    ask(PAIR, LONG * 3 + "One more.", LONG.replace("far", "much") * 3 + f"{SMILE} Two more.")
     page = visit(viewport={"width": 1280, "height": 700})
-    assert page.locator(".raw").first.text_content() == LONG + "One more."
+    assert page.locator(".raw").first.text_content() == LONG * 3 + "One more."
     press(page, "d")
     expect(page.locator("#card-1 .words mark").first).to_have_text("much")
     expect(page.locator("#card-0 .words mark").last).to_have_text("One")
@@ -304,7 +307,7 @@ def test_the_responses_are_compared_word_by_word_shown_raw_and_scrolled_together
     expect(bodies.first).to_have_attribute("tabindex", "0")
     assert bodies.first.bounding_box()["height"] == bodies.last.bounding_box()["height"]
     bodies.first.evaluate("box => { box.scrollTop = 10000; }")
-    page.wait_for_function("document.querySelectorAll('.body')[1].scrollTop > 50")
+    bodies.last.evaluate(f"box => new Promise(done => {{ {LOOK} look(); }})")
     assert Axe().run(page).violations_count == 0
     page.locator("#fold").click()
     expect(page.locator("#asked")).to_be_hidden()
@@ -374,16 +377,16 @@ def test_a_ranking_and_a_rating_work_without_script(ask, visit):
     expect(page.get_by_role("alert")).to_contain_text("Give every response a rank")
     expect(page.locator("#card-0").get_by_label("2", exact=True)).to_be_checked()
     page.locator("#card-1").get_by_label("1", exact=True).check(force=True)
-    page.locator("#card-2").get_by_label("Cannot be ranked").check(force=True)
+    page.locator("#card-2").get_by_role("radio", name="Cannot be ranked").check(force=True)
     page.get_by_role("button", name="Submit").click()
     judgment = stored(page)
     assert (judgment.ranking, judgment.unrankable) == ([[1], [0]], [2])
 
     page = visit("rating", java_script_enabled=False)
     page.get_by_role("group", name="Helpfulness").get_by_label("2", exact=True).check(force=True)
-    page.get_by_role("group", name="Verbosity").get_by_label("0", exact=True).check(force=True)
+    page.get_by_role("group", name="Verbosity").get_by_role("radio", name="0", exact=True).check(force=True)
     page.get_by_role("spinbutton").fill("12")
-    page.get_by_label("Safe", exact=True).check(force=True)
+    page.get_by_role("radio", name="Safe", exact=True).check(force=True)
     page.locator("#rationale").fill("plain")
     page.get_by_role("button", name="Submit").click()
     expect(page.locator(".judged")).to_have_text("1 judged")
