@@ -197,6 +197,11 @@ STORAGES = {
         else "django.contrib.staticfiles.storage.StaticFilesStorage"
     },
 }
+STATICFILES_FINDERS = [
+    "django.contrib.staticfiles.finders.FileSystemFinder",
+    "django.contrib.staticfiles.finders.AppDirectoriesFinder",
+    "labelapp.joined.JoinedFinder",
+]
 WHITENOISE_USE_FINDERS = not HASHED_STATIC
 ARTIFACT_DIR = Path(env("ARTIFACT_DIR", default=str(embedded.root / "artifacts")))
 DATA_UPLOAD_MAX_MEMORY_SIZE = 8 * 1024 * 1024

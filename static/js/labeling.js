@@ -137,6 +137,8 @@
       range?.classList.toggle("untouched", target.value === "");
     }
   }
+  // The value that a slider stood on already is no change when it is touched; it is chosen all the same.
+  document.addEventListener("pointerup", ({ target }) => { if (target.dataset?.slide) slide({ target }); });
   function update(event) {
     if (!answer()) return;
     showRanks();
@@ -301,7 +303,6 @@
 
   // Buttons do what the keys do.
   document.addEventListener("click", ({ target }) => {
-    if (target.dataset?.slide) slide({ target }); // the value that it stood on is no change, but it is chosen now
     const button = target.closest("button");
     if (!button) return;
     if (button.dataset.tool) tool(button.dataset.tool);
