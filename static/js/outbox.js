@@ -5,6 +5,7 @@
   "use strict";
   const FIRST_WAIT = 2000; // ms before an answer is sent again; doubled each time
   const LAST_WAIT = 60000;
+  const PATIENCE = 20000; // ms after which a silent connection counts as none
   const BLINK = 400; // ms after a new item in which nobody can have judged it: the second click of a double click
   const UNDO_SECONDS = 10;
   const byId = (id) => document.getElementById(id);
@@ -45,7 +46,7 @@
   // Talking to the server. A reply without our header is a sign-in page, or somebody else's error.
   async function ask(url, body) {
     const text = body ? JSON.stringify([...body]).length : 0;
-    const options = body ? { method: "POST", body, keepalive: text < 15000 } : {};
+    const options = { signal: AbortSignal.timeout(PATIENCE), ...(body && { method: "POST", body, keepalive: text < 15000 }) };
     try {
       const reply = await fetch(url, { headers: { "HX-Request": "true" }, ...options });
       const ours = reply.headers.get("X-Section") === "comparison";

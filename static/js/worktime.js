@@ -134,8 +134,8 @@
 
   async function beat() {
     if (document.hidden || Date.now() - lastSign > AWAY) return;
-    const sections = [byId("comparison"), ...(byId("ahead")?.content.children ?? [])];
-    await Promise.all(sections.map(keep));
+    // What is on screen comes last and so keeps the longest lease: a reload brings back the item that is held longest.
+    for (const section of [...(byId("ahead")?.content.children ?? []), byId("comparison")]) await keep(section);
   }
   async function keep(section) {
     const claim = section?.querySelector("#answer [name=claim]");
