@@ -15,8 +15,8 @@ from uuid import UUID, uuid4
 import structlog
 from asgiref.sync import sync_to_async
 from django.db import connections, transaction
+from django.db.models import Q
 from django.db.models.functions import Now
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from labelapp.chat import upstreams
@@ -213,13 +213,15 @@ async def ask_engine(digest: str, messages: list[dict], sampling: dict) -> gatew
 def flush(turn_id: int, token: UUID, voices: list[Voice], watched: bool) -> bool:
     """Store what is new, if the turn is still ours; whether it goes on."""
     with transaction.atomic():
-        mine = ChatTurn.objects.select_for_update().filter(pk=turn_id, runner=token, state=State.RUNNING).first()
+        unwatched = Q(watched_at__lt=Now() - UNWATCHED)  # by the database's clock, which also wrote it
+        turns = ChatTurn.objects.select_for_update().annotate(unwatched=unwatched)
+        mine = turns.filter(pk=turn_id, runner=token, state=State.RUNNING).first()
         if mine is None:
             return False
         for voice in voices:
             voice.write()
         state, error = outcome(voices)
-        if state is None and watched and mine.watched_at < timezone.now() - UNWATCHED:
+        if state is None and watched and mine.unwatched:
             state, error = State.FAILED, _("The page was left, so the answers were not written to their end.")
         over = {"state": state, "error": error, "runner": None, "lease_until": None}
         ChatTurn.objects.filter(pk=turn_id).update(**(over if state else {"lease_until": Now() + LEASE}))

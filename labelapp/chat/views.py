@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
@@ -70,7 +71,7 @@ def judge(request: HttpRequest, project: Project, turn: int) -> HttpResponse:
         judged = vote(turn_id=turn, membership=request.membership, **said)
     except Refusal as refusal:
         return show(request, project, refusal=refusal, kept=request.POST)
-    return show_next(request, project, announce=f"Saved #{judged.judgment_id}.", saved=judged.judgment_id)
+    return show_next(request, project, announce=_("Saved #%(id)d.") % {"id": judged.judgment_id})
 
 
 @never_cache
@@ -120,7 +121,7 @@ def read_uuid(text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        raise BadPrompt("This form has lost its key. Reload the page and send the prompt again.") from None
+        raise BadPrompt(_("This form has lost its key. Reload the page and send the prompt again.")) from None
 
 
 def is_number(text: str) -> bool:
@@ -135,20 +136,20 @@ def read_vote(request: HttpRequest, turn: ChatTurn) -> dict:
     said = AnswerForm(data).said(protocol_of(turn.protocol_id), size)
     seen = [data.get(f"seen_{place}", "") for place in range(size)]
     if not all(map(is_number, seen)):
-        raise NotShown("It is not known how much of the answers you saw. Reload the page and judge again.")
+        raise NotShown(_("It is not known how much of the answers you saw. Reload the page and judge again."))
     return said | {"seen": list(map(int, seen))}
 
 
 def after_asking(request: HttpRequest, project: Project, turn: ChatTurn) -> HttpResponse:
     if not request.htmx:
         async_to_sync(run_to_end)(turn.pk)
-    return show_next(request, project, announce="Asked. The answers are being written.")
+    return show_next(request, project, announce=_("Asked. The answers are being written."))
 
 
-def show_next(request: HttpRequest, project: Project, *, announce: str = "", saved: int | None = None) -> HttpResponse:
+def show_next(request: HttpRequest, project: Project, *, announce: str = "") -> HttpResponse:
     """The section for htmx; for everybody else a redirect, so that a reload does not send again."""
     if request.htmx:
-        return show(request, project, announce=announce, saved=saved)
+        return show(request, project, announce=announce)
     return HttpResponseRedirect(reverse("chat", args=[project.slug]), status=303)
 
 
@@ -157,13 +158,12 @@ def show(
     project: Project,
     *,
     announce: str = "",
-    saved: int | None = None,
     refusal: Refusal | None = None,
     kept: dict | None = None,
 ) -> HttpResponse:
     """The page, or its one section for htmx. After a refusal the forms keep what was written."""
     context = read_page(project, request.user)
-    context |= {"announce": announce, "refusal": refusal, "kept": kept or {}, "saved": saved, "key": uuid4()}
+    context |= {"announce": announce, "refusal": refusal, "kept": kept or {}, "key": uuid4()}
     context["may_manage"] = may(request.role, "manage")
     template = "chat/_chat.html" if request.htmx else "chat/chat.html"
     response = TemplateResponse(request, template, context, status=refusal.status if refusal else 200)

@@ -1,6 +1,7 @@
 // Live chat: the answers' stream, keys, the draft of a prompt, active time. Without this script the page waits for answers.
 (() => {
   "use strict";
+  const SWITCH = "labelapp.keys";
   const IDLE = 30000; // ms without a sign of the labeler that still count as reading
   const byId = (id) => document.getElementById(id);
   const section = () => byId("chat");
@@ -187,6 +188,14 @@
     if (!button && box) box.focus();
     return Boolean(button || box);
   }
+  // The same switch as on the page that compares: keys of one letter can be in the way of speech input.
+  const keysOn = () => {
+    try { return localStorage.getItem(SWITCH) !== "off"; } catch { return true; }
+  };
+  function switchKeys() {
+    try { localStorage.setItem(SWITCH, keysOn() ? "off" : "on"); } catch { /* then they stay as they are */ }
+    byId("keys-on").setAttribute("aria-checked", String(keysOn()));
+  }
   function send(form) {
     form?.requestSubmit(form.querySelector(".submit"));
     return Boolean(form);
@@ -213,6 +222,7 @@
     }
     if (typing || event.ctrlKey || event.metaKey) return;
     const key = event.key.toLowerCase();
+    if (key.length === 1 && !keysOn()) return;
     const done = /^[1-9]$/.test(key) ? choose(key) : KEYS[key]?.();
     if (done) event.preventDefault();
   });
@@ -222,6 +232,8 @@
     const button = byId("open-keys");
     button.hidden = false;
     button.addEventListener("click", showKeys);
+    byId("keys-on").setAttribute("aria-checked", String(keysOn()));
+    byId("keys-on").addEventListener("click", switchKeys);
     begin();
     byId("prompt-text")?.focus();
   });

@@ -215,6 +215,27 @@ def test_axe_finds_nothing_and_nothing_flows_over(visit, new_context, upstream, 
     assert page.complaints == []
 
 
+def test_sliders_on_a_phone_stand_under_their_letters(visit, new_context, project):
+    ask_under(project, SLIDERS)
+    page = visit(new_context(color_scheme="dark", viewport={"width": 390, "height": 844}, has_touch=True))
+    ask(page, "Argue for tea.")
+    finished(page)
+    look(page, "sliders-390-dark")
+    assert page.locator(".criteria-of").count() == 2
+
+
+def test_the_keys_of_one_letter_can_be_switched_off(visit, context):
+    page = visit(context)
+    ask(page, "Argue for tea.")
+    finished(page)
+    page.keyboard.press("?")
+    page.get_by_role("switch").click()
+    expect(page.get_by_role("switch")).to_have_attribute("aria-checked", "false")
+    page.keyboard.press("Escape")
+    page.keyboard.press("2")
+    assert page.locator("input:checked").count() == 0
+
+
 def look(page, name: str) -> None:
     keep_picture(page, name)
     found = Axe().run(page)
