@@ -105,14 +105,16 @@ def order_change(
 
 
 def run_change(change_id: int) -> BulkChange:
-    """Do what was ordered, once. Its row is locked until then: whoever comes second finds it ended, and a worker that
-    dies leaves it waiting."""
+    """Do what was ordered, once. Its row is locked until then: whoever comes second leaves it, and a worker that dies
+    leaves it waiting."""
     with transaction.atomic():
-        change = BulkChange.objects.select_for_update(of=("self",)).select_related("project").get(pk=change_id)
-        if change.state == BulkChange.State.WAITING:
-            change.state, change.outcome = attempt(change)
-            change.ended_at = timezone.now()
-            change.save(update_fields=["state", "outcome", "ended_at"])
+        waiting = BulkChange.objects.filter(pk=change_id, state=BulkChange.State.WAITING).select_related("project")
+        change = waiting.select_for_update(of=("self",), skip_locked=True).first()
+        if change is None:
+            return BulkChange.objects.get(pk=change_id)
+        change.state, change.outcome = attempt(change)
+        change.ended_at = timezone.now()
+        change.save(update_fields=["state", "outcome", "ended_at"])
         return change
 
 
