@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from django.db import connection
 
@@ -47,6 +48,11 @@ FROM claimed JOIN labelapp_comparison comparison ON comparison.id = claimed.comp
   JOIN labelapp_protocolversion protocol ON protocol.id = comparison.protocol_id
 """
 GIVEN = "WITH claimed AS (SELECT * FROM labelapp_slot WHERE id = %(slot)s)"
+
+
+# The same for everybody and every item, so a process makes them once.
+guideline_html = lru_cache(maxsize=64)(render_markdown)
+protocol_in = lru_cache(maxsize=256)(lambda definition: parse(json.loads(definition)))
 
 
 @dataclass(frozen=True)
@@ -136,7 +142,7 @@ def _empty(project: Project, labeler, in_hand: int) -> Desk:
 def _desk(row: dict, item: Item | None, empty: dict | None) -> Desk:
     guideline = row["guideline"] and json.loads(row["guideline"])
     if guideline:
-        guideline |= {"html": render_markdown(guideline["text"])}
+        guideline |= {"html": guideline_html(guideline["text"])}
     last = row["last"] and json.loads(row["last"])
     return Desk(row["judged"], row["judged_today"], row["usual"], last, guideline, item, empty)
 
@@ -146,7 +152,7 @@ def read_item(row: Slot) -> Item:
     texts = [row.texts[position] for position in row.display_order]
     draft = row.draft and json.loads(row.draft)
     return make_item(
-        slot=row, protocol=parse(json.loads(row.definition)), protocol_id=row.protocol_id,
+        slot=row, protocol=protocol_in(row.definition), protocol_id=row.protocol_id,
         messages=json.loads(row.messages), texts=texts, draft=draft,
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 
 from labelapp.labeling import mathematics
+from labelapp.labeling.plain import is_plain, plain_html
 from labelapp.labeling.unseen import show_unseen
 
 LONGEST = 40_000  # characters; more is shown raw: the worst there is takes about 35 microseconds for each
@@ -32,6 +33,12 @@ SCROLLS = {"tabindex": "0"}  # what may be wider than its card can be reached, a
 
 def render_markdown(text: str) -> str:
     """HTML without scripts, styles, forms, images or anything from elsewhere; unseen characters become badges."""
+    if len(text) <= LONGEST and is_plain(text):
+        return plain_html(text)
+    return render_with_markup(text)
+
+
+def render_with_markup(text: str) -> str:
     return nh3.clean(
         _as_html(text),
         tags=INLINE | BLOCKS | TABLES | mathematics.TAGS,

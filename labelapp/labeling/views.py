@@ -5,6 +5,7 @@ from uuid import uuid4
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.middleware.csrf import get_token
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -147,6 +148,7 @@ def show_desk(
     context = {"desk": desk, "item": desk.item, "announce": announce, "refusal": refusal, "section": "label"}
     context["outcome"] = outcome and in_words(outcome)
     context["skip_reasons"] = Skip.Reason.choices
+    context["csrf_token"] = get_token(request)  # one for all forms; the context processor makes each its own
     context |= {"cap": cap_of(request.membership, project), "news": news_of(request.membership, desk.guideline)}
     if item := desk.item:
         context["hidden"] = {
