@@ -1,5 +1,6 @@
 """What the chat page shows: where the conversation is, and what comes next."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from labelapp.chat import events
@@ -7,7 +8,7 @@ from labelapp.chat.actions import LONGEST_PROMPT, MOST_TURNS, State, latest_prot
 from labelapp.chat.run import give_up_stale
 from labelapp.labeling.actions import protocol_of
 from labelapp.labeling.desk import Step, steps
-from labelapp.labeling.protocol import Criterion, Protocol
+from labelapp.labeling.protocol import SAFETY, Protocol
 from labelapp.labeling.render import render_markdown
 from labelapp.models import ChatSide, ChatTurn, Conversation, Project
 
@@ -23,6 +24,7 @@ class Answering:
     sides: list[dict]  # {"place", "letter", "text", "length", "html": where it is complete}
     asked: str
     stream: str  # how far the page has come, for the event stream
+    kept: Mapping[str, str]  # what a refused form said: a QueryDict, or nothing
 
     @property
     def is_pair(self) -> bool:
@@ -38,13 +40,26 @@ class Answering:
         return steps(self.protocol)
 
     @property
-    def questions(self) -> list[dict]:
-        """The protocol's criteria, each with a control for every answer."""
-        return [criterion_of(criterion) for criterion in self.protocol.criteria]
+    def reasons(self) -> list[str]:
+        return self.kept.getlist("reasons") if self.kept else []
+
+    @property
+    def rated(self) -> list[dict]:
+        """For every answer the protocol's criteria, each with its field and what was said."""
+        return [side | {"questions": [*self._questions(side["place"])]} for side in self.sides]
+
+    def _questions(self, place: int) -> Iterator[dict]:
+        for criterion in self.protocol.criteria:
+            field = f"rating_{criterion.key}_{place}"
+            said = self.kept.get(field, "")
+            yield {"row": criterion, "field": field, "values": [*map(str, criterion.values)], "said": said}
+        if self.protocol.safety:
+            field = f"safety_{place}"
+            yield {"safety": SAFETY, "field": field, "said": self.kept.get(field, "")}
 
 
-def read_page(project: Project, labeler) -> dict:
-    """The open conversation and its last turn, or an empty page."""
+def read_page(project: Project, labeler, kept: Mapping[str, str]) -> dict:
+    """The open conversation and its last turn, or an empty page. kept: what a form said that was refused."""
     conversation = Conversation.objects.filter(project=project, labeler=labeler, ended_at=None).first()
     turn = conversation.turns.select_related("protocol").last() if conversation else None
     if turn and turn.state == State.RUNNING:
@@ -62,7 +77,8 @@ def read_page(project: Project, labeler) -> dict:
         "longest_prompt": LONGEST_PROMPT,
         "guideline": guideline and {"number": guideline.number, "html": render_markdown(guideline.text)},
         "talk": talk(turn, goes_on),
-        "answering": answering(turn) if turn and not goes_on else None,
+        "answering": answering(turn, kept) if turn and not goes_on else None,
+        "kept": kept,
         "may_ask": goes_on and protocol is not None and (turn is None or turn.number < MOST_TURNS),
         "next_number": turn.number + 1 if turn else 1,
         "past": Conversation.objects.filter(project=project, labeler=labeler, ended_at__isnull=False)[:PAST],
@@ -77,7 +93,7 @@ def talk(turn: ChatTurn | None, goes_on: bool) -> list[dict]:
     return [message | {"html": render_markdown(message["content"])} for message in messages]
 
 
-def answering(turn: ChatTurn) -> Answering:
+def answering(turn: ChatTurn, kept: Mapping[str, str]) -> Answering:
     rows = sides_of(turn)
     return Answering(
         turn=turn,
@@ -85,6 +101,7 @@ def answering(turn: ChatTurn) -> Answering:
         sides=[shown(row) for row in rows],
         asked=render_markdown(turn.messages[-1]["content"]),
         stream=events.position(turn.attempt, [len(row.text) for row in rows]),
+        kept=kept,
     )
 
 
@@ -92,11 +109,6 @@ def shown(side: ChatSide) -> dict:
     """What a labeler may know of an answer: never who wrote it."""
     html = render_markdown(side.text) if side.finish and side.finish != events.FAILED else ""
     return {"place": side.place, "letter": side.letter, "text": side.text, "length": len(side.text), "html": html}
-
-
-def criterion_of(criterion: Criterion) -> dict:
-    """A criterion, its values, and how its fields begin."""
-    return {"row": criterion, "values": list(criterion.values), "field": f"rating_{criterion.key}_"}
 
 
 def read_past(conversation: Conversation) -> list[dict]:

@@ -162,8 +162,8 @@ def show(
     kept: dict | None = None,
 ) -> HttpResponse:
     """The page, or its one section for htmx. After a refusal the forms keep what was written."""
-    context = read_page(project, request.user)
-    context |= {"announce": announce, "refusal": refusal, "kept": kept or {}, "key": uuid4()}
+    context = read_page(project, request.user, kept or {})
+    context |= {"announce": announce, "refusal": refusal, "key": uuid4()}
     context["may_manage"] = may(request.role, "manage")
     template = "chat/_chat.html" if request.htmx else "chat/chat.html"
     response = TemplateResponse(request, template, context, status=refusal.status if refusal else 200)

@@ -109,11 +109,13 @@
   function untouch() {
     for (const slider of section()?.querySelectorAll("input[data-slider]") || []) {
       slider.type = "range";
-      slider.removeAttribute("name");
+      if (slider.hasAttribute("data-untouched")) slider.removeAttribute("name");
     }
   }
+  // The value that a slider stood on already is no change when it is touched; it is chosen all the same.
+  document.addEventListener("pointerup", ({ target }) => { if (target.type === "range") touch(target); });
   function touch(slider) {
-    slider.name = slider.dataset.name;
+    slider.name = slider.id;
     slider.removeAttribute("data-untouched");
     const output = section().querySelector(`output[data-for="${slider.id}"]`);
     if (output) output.textContent = slider.value;

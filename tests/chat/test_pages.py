@@ -148,7 +148,8 @@ def test_a_rated_turn_asks_each_criterion_of_each_answer(client, project, labele
     chat(project, labeler)
     client.force_login(labeler)
     page = client.get(reverse("chat", args=[project.slug])).text
-    assert page.count("data-slider") == 2 and 'name="rating_good_1"' in page and 'name="answer"' not in page
+    assert page.count("data-slider data-untouched") == 2 and 'name="rating_good_1"' in page
+    assert 'name="answer"' not in page
 
 
 def test_a_turn_whose_process_died_has_failed(client, project, labeler):
