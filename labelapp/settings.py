@@ -61,6 +61,7 @@ MIDDLEWARE = [
     "labelapp.compression.CompressedPages",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -240,4 +241,6 @@ SPECTACULAR_SETTINGS = {"TITLE": "Labelapp", "VERSION": "0.1"}
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English")]  # those with texts of ours in locale/: see docs/languages.md
+LOCALE_PATHS = [BASE_DIR / "locale"]
 LOGGING = logs.config(level=env("LOG_LEVEL", default="INFO"), json=PRODUCTION)

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 from django.contrib.postgres.functions import RandomUUID
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
+from django.utils.translation import gettext
 
 from labelapp.labeling import quality
 from labelapp.labeling.answers import (
@@ -125,7 +126,10 @@ def _replay(submission_id: UUID, body: str) -> Judgment | None:
     stored = Judgment.objects.filter(submission_id=submission_id).first()
     if stored and stored.body_hash != body:
         raise ChangedBody(
-            f"Submission {submission_id} is saved already with another answer. Undo it and judge again to change it."
+            gettext(
+                "Submission %(submission_id)s is saved already with another answer. Undo it and judge again to "
+                "change it."
+            ) % {"submission_id": submission_id}
         )
     return stored
 
@@ -135,9 +139,15 @@ def _store_late(claim: Claim, labeler, row: dict[str, Any]) -> Judgment:
     slot = Slot.objects.select_for_update().get(pk=claim.slot_id)
     previous = Judgment.objects.filter(comparison=slot.comparison_id, labeler=labeler).order_by("-pk").first()
     if previous and not previous.withdrawn:
-        raise AlreadyJudged(f"You judged this one already (#{previous.pk}). Undo that first to change it.")
+        raise AlreadyJudged(
+            gettext("You judged this one already (#%(previous)s). Undo that first to change it.")
+            % {"previous": previous.pk}
+        )
     if slot.state == Slot.State.LEASED and slot.labeler_id == labeler.pk:
-        raise ForeignClaim(f"You hold item {slot.comparison_id} in another tab now. Reload the page and answer there.")
+        raise ForeignClaim(
+            gettext("You hold item %(comparison_id)s in another tab now. Reload the page and answer there.")
+            % {"comparison_id": slot.comparison_id}
+        )
     judgment = Judgment.objects.create(
         **row, slot=slot, comparison_id=slot.comparison_id, labeler=labeler, replaces=previous,
         surplus=slot.labeler_id != labeler.pk,
@@ -155,16 +165,21 @@ def undo_last(*, project: Project, labeler) -> Slot | None:
         with transaction.atomic():
             last = last_judgment(project=project, labeler=labeler)
             if last is None or last.withdrawn:
-                raise NothingToUndo("There is no judgment of yours to undo; only the last one can be undone.")
+                raise NothingToUndo(
+                    gettext("There is no judgment of yours to undo; only the last one can be undone.")
+                )
             lock_judgment(last)
             if newer := Judgment.objects.filter(replaces=last).first():
                 what = "has been withdrawn" if newer.withdrawn else "was corrected by a reviewer: theirs counts now"
-                raise NothingToUndo(f"Judgment #{last.pk} {what}. There is nothing to undo.")
+                raise NothingToUndo(
+                    gettext("Judgment #%(last)s %(what)s. There is nothing to undo.")
+                    % {"last": last.pk, "what": what}
+                )
             _withdraw(last)
             quality.after_undo(last)
             return last.slot_id and _hand_back(last.slot_id, project, labeler)
     except IntegrityError as error:
-        raise NothingToUndo(f"Judgment #{last.pk} is being undone already.") from error
+        raise NothingToUndo(gettext("Judgment #%(last)s is being undone already.") % {"last": last.pk}) from error
 
 
 def own_judgments(*, project: Project, labeler):
@@ -236,7 +251,12 @@ def revise(
         return stored
     old = next((row for row in revisable(project=project, labeler=labeler) if row.pk == judgment_id), None)
     if old is None:
-        raise NotYours(f"Judgment #{judgment_id} is not among your last {KEPT_TO_REVISE}; only those can be changed.")
+        raise NotYours(
+            gettext(
+                "Judgment #%(judgment_id)s is not among your last %(KEPT_TO_REVISE)s; only those can be "
+                "changed."
+            ) % {"judgment_id": judgment_id, "KEPT_TO_REVISE": KEPT_TO_REVISE}
+        )
     return replace_judgment(old, labeler=labeler, submission_id=submission_id, body=body, answer=answer)
 
 
@@ -260,4 +280,6 @@ def replace_judgment(old: Judgment, *, labeler, submission_id: UUID, body: str, 
     except IntegrityError as error:
         if stored := _replay(submission_id, body):
             return stored
-        raise Superseded(f"Judgment #{old.pk} has been replaced meanwhile. Look at the newer one first.") from error
+        raise Superseded(
+            gettext("Judgment #%(old)s has been replaced meanwhile. Look at the newer one first.") % {"old": old.pk}
+        ) from error

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from itertools import combinations
 from typing import Any, NamedTuple, Protocol
 
+from django.utils.translation import gettext
+
 from labelapp.labeling.refusals import BadGold
 
 BOTH_BAD = {"both_bad": True}
@@ -71,7 +73,10 @@ def check_gold(gold: Any, size: int) -> None:
     found = [position for tier in tiers for position in tier]
     if any(type(position) is not int for position in found) or sorted(found) != list(range(size)):
         last = size - 1
-        raise BadGold(f"{gold!r} is not a known answer: give tiers of the positions 0 to {last}, or both_bad: true.")
+        raise BadGold(
+            gettext("%(gold)r is not a known answer: give tiers of the positions 0 to %(last)s, or both_bad: true.")
+            % {"gold": gold, "last": last}
+        )
 
 
 def _levels(ranking: list[list[int]]) -> dict[int, int]:

@@ -6,6 +6,8 @@ import re
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from django.utils.translation import gettext
+
 from labelapp.labeling.protocol import SAFETY, Criterion, Protocol
 from labelapp.labeling.refusals import NotAnAnswer
 
@@ -55,12 +57,17 @@ def _check_comparison(answer: Answer, size: int, protocol: Protocol) -> None:
     said = sum([answer.strength is not None, answer.ranking is not None, answer.both_bad])
     if protocol.form in ("rating", "demonstration"):
         if said:
-            raise NotAnAnswer("Nothing is compared under this protocol; answer what is asked about each response.")
+            raise NotAnAnswer(
+                gettext("Nothing is compared under this protocol; answer what is asked about each response.")
+            )
         return
     if said != 1:
-        raise NotAnAnswer(f"An answer says one thing, this one says {said}: choose one step, or both bad.")
+        raise NotAnAnswer(
+            gettext("An answer says one thing, this one says %(said)s: choose one step, or both bad.")
+            % {"said": said}
+        )
     if answer.both_bad and not protocol.both_bad:
-        raise NotAnAnswer("Both bad is not an answer under this protocol; choose the better one.")
+        raise NotAnAnswer(gettext("Both bad is not an answer under this protocol; choose the better one."))
     if answer.strength is not None:
         _check_strength(answer.strength, size, protocol)
     if answer.ranking is not None:
@@ -70,70 +77,102 @@ def _check_comparison(answer: Answer, size: int, protocol: Protocol) -> None:
 def _check_strength(strength: int, size: int, protocol: Protocol) -> None:
     most = protocol.max_strength
     if not protocol.is_pair(size):
-        raise NotAnAnswer(f"A strength answers a pair, this comparison has {size} responses: give each one a rank.")
+        raise NotAnAnswer(
+            gettext("A strength answers a pair, this comparison has %(size)s responses: give each one a rank.")
+            % {"size": size}
+        )
     if not -most <= strength <= most:
-        raise NotAnAnswer(f"Strength {strength} is out of range; choose between {-most} and {most}.")
+        raise NotAnAnswer(
+            gettext("Strength %(strength)s is out of range; choose between %(value)s and %(most)s.")
+            % {"strength": strength, "value": -most, "most": most}
+        )
     if strength == 0 and not protocol.tie:
-        raise NotAnAnswer("A tie is not an answer under this protocol; choose the better one.")
+        raise NotAnAnswer(gettext("A tie is not an answer under this protocol; choose the better one."))
 
 
 def _check_ranking(answer: Answer, size: int, protocol: Protocol) -> None:
     ranked = sorted(place for tier in answer.ranking for place in tier)
     if sorted([*ranked, *answer.unrankable]) != list(range(size)) or not all(answer.ranking) or not ranked:
-        raise NotAnAnswer(f"The ranking {as_lists(answer.ranking)} must name each of the {size} responses once.")
+        raise NotAnAnswer(
+            gettext("The ranking %(value)s must name each of the %(size)s responses once.")
+            % {"value": as_lists(answer.ranking), "size": size}
+        )
     if answer.unrankable and not protocol.unrankable:
-        raise NotAnAnswer("Leaving a response out is not possible under this protocol; give each one a rank.")
+        raise NotAnAnswer(
+            gettext("Leaving a response out is not possible under this protocol; give each one a rank.")
+        )
     if len(answer.ranking) < len(ranked) and not protocol.tie:
-        raise NotAnAnswer("A tie is not an answer under this protocol; give each response its own rank.")
+        raise NotAnAnswer(gettext("A tie is not an answer under this protocol; give each response its own rank."))
 
 
 def _check_ratings(answer: Answer, size: int, protocol: Protocol) -> None:
     criteria = {criterion.key: criterion for criterion in protocol.criteria}
     if unknown := sorted(set(answer.ratings) - set(criteria)):
-        raise NotAnAnswer(f"{unknown[0]!r} is not a criterion of this protocol; reload the page and answer again.")
+        raise NotAnAnswer(
+            gettext("%(unknown)r is not a criterion of this protocol; reload the page and answer again.")
+            % {"unknown": unknown[0]}
+        )
     for key, criterion in criteria.items():
         _check_rating(criterion, answer.ratings.get(key, ()), size)
     if protocol.safety and (len(answer.safety) != size or not set(answer.safety) <= set(SAFETY)):
-        raise NotAnAnswer("Say of every response whether it is safe or unsafe.")
+        raise NotAnAnswer(gettext("Say of every response whether it is safe or unsafe."))
     if answer.safety and not protocol.safety:
-        raise NotAnAnswer("Safety is not asked under this protocol; reload the page and answer again.")
+        raise NotAnAnswer(gettext("Safety is not asked under this protocol; reload the page and answer again."))
 
 
 def _check_rating(criterion: Criterion, values: tuple[int | None, ...], size: int) -> None:
     if values and len(values) != size:
-        raise NotAnAnswer(f"{criterion.label}: {len(values)} values for {size} responses; give one for each.")
+        raise NotAnAnswer(
+            gettext("%(label)s: %(count)s values for %(size)s responses; give one for each.")
+            % {"label": criterion.label, "count": len(values), "size": size}
+        )
     for value in values:
         if value is not None and value not in criterion.values:
             steps = criterion.values
-            raise NotAnAnswer(f"{criterion.label}: {value} is out of range; choose from {steps[0]} to {steps[-1]}.")
+            raise NotAnAnswer(
+                gettext("%(label)s: %(value)s is out of range; choose from %(step)s to %(step2)s.")
+                % {"label": criterion.label, "value": value, "step": steps[0], "step2": steps[-1]}
+            )
     if criterion.required and (not values or None in values):
-        raise NotAnAnswer(f"{criterion.label}: give a value for every response.")
+        raise NotAnAnswer(gettext("%(label)s: give a value for every response.") % {"label": criterion.label})
 
 
 def _check_spans(answer: Answer, size: int, protocol: Protocol) -> None:
     if len(answer.spans) > MOST_SPANS:
-        raise NotAnAnswer(f"{len(answer.spans)} marked pieces are too many; keep the {MOST_SPANS} that matter.")
+        raise NotAnAnswer(
+            gettext("%(count)s marked pieces are too many; keep the %(MOST_SPANS)s that matter.")
+            % {"count": len(answer.spans), "MOST_SPANS": MOST_SPANS}
+        )
     for span in answer.spans:
         if span["reason"] not in protocol.span_reasons:
-            raise NotAnAnswer(f"{span['reason']!r} is not a reason to mark text here; choose one of the list.")
+            raise NotAnAnswer(
+                gettext("%(span)r is not a reason to mark text here; choose one of the list.")
+                % {"span": span['reason']}
+            )
         if not 0 <= span["place"] < size or not span["quote"].strip():
-            raise NotAnAnswer("A marked piece must quote one of the responses; mark it again.")
+            raise NotAnAnswer(gettext("A marked piece must quote one of the responses; mark it again."))
 
 
 def _check_words(answer: Answer, protocol: Protocol) -> None:
     if unknown := sorted(set(answer.reasons) - set(protocol.chips)):
-        raise NotAnAnswer(f"{unknown[0]!r} is not one of the reasons to choose from; reload the page.")
+        raise NotAnAnswer(
+            gettext("%(unknown)r is not one of the reasons to choose from; reload the page.")
+            % {"unknown": unknown[0]}
+        )
     words = len(WORD.findall(answer.rationale))
     if protocol.rationale == "off":
         if answer.rationale:
-            raise NotAnAnswer("No reasons are asked under this protocol; reload the page and answer again.")
+            raise NotAnAnswer(gettext("No reasons are asked under this protocol; reload the page and answer again."))
         return
     least = protocol.rationale_words
     if rationale_is_required(answer, protocol):
         if not words and not (answer.reasons and not least):
-            raise NotAnAnswer("Say why: this protocol asks for a reason with this answer.")
+            raise NotAnAnswer(gettext("Say why: this protocol asks for a reason with this answer."))
         if words < least:
-            raise NotAnAnswer(f"Your reason has {words} of at least {least} words; say a little more.")
+            raise NotAnAnswer(
+                gettext("Your reason has %(words)s of at least %(least)s words; say a little more.")
+                % {"words": words, "least": least}
+            )
 
 
 def rationale_is_required(answer: Answer, protocol: Protocol) -> bool:
@@ -145,13 +184,16 @@ def rationale_is_required(answer: Answer, protocol: Protocol) -> bool:
 def _check_rewrite(answer: Answer, size: int, protocol: Protocol) -> None:
     if protocol.form == "demonstration":
         if not answer.rewrite.strip():
-            raise NotAnAnswer("Write the answer that you would want to get.")
+            raise NotAnAnswer(gettext("Write the answer that you would want to get."))
     elif answer.rewrite and (protocol.rewrite == "off" or (protocol.rewrite == "both_bad" and not answer.both_bad)):
-        raise NotAnAnswer("A better answer may not be written here; only what the protocol asks is kept.")
+        raise NotAnAnswer(gettext("A better answer may not be written here; only what the protocol asks is kept."))
     if answer.rewrite_of is not None and not (answer.rewrite and 0 <= answer.rewrite_of < size):
-        raise NotAnAnswer("A rewrite improves one of the responses shown; write it again from there.")
+        raise NotAnAnswer(gettext("A rewrite improves one of the responses shown; write it again from there."))
     if len(answer.rewrite) > LONGEST_TEXT:
-        raise NotAnAnswer(f"Your answer has {len(answer.rewrite)} characters; keep it under {LONGEST_TEXT}.")
+        raise NotAnAnswer(
+            gettext("Your answer has %(count)s characters; keep it under %(LONGEST_TEXT)s.")
+            % {"count": len(answer.rewrite), "LONGEST_TEXT": LONGEST_TEXT}
+        )
 
 
 def ranking_of(ranks: list[int | None]) -> Tiers:

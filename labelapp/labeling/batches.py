@@ -5,6 +5,7 @@ from datetime import datetime
 
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
+from django.utils.translation import gettext
 
 from labelapp.labeling.refusals import BadBatch
 from labelapp.models import Batch, Comparison, Project, Slot
@@ -19,13 +20,16 @@ def create_batch(
     """A batch with nothing in it yet. Raises BadBatch: no name, one that is taken, or no such priority."""
     name = name.strip()
     if not 1 <= len(name) <= 120:
-        raise BadBatch(f"The name {name[:40]!r} must be a text of 1 to 120 characters.")
+        raise BadBatch(gettext("The name %(name)r must be a text of 1 to 120 characters.") % {"name": name[:40]})
     _check_priority(priority)
     try:
         with transaction.atomic():
             return Batch.objects.create(project=project, name=name, priority=priority, deadline=deadline)
     except IntegrityError as error:
-        raise BadBatch(f"There is a batch {name!r} already; choose another name, or assign to that one.") from error
+        raise BadBatch(
+            gettext("There is a batch %(name)r already; choose another name, or assign to that one.")
+            % {"name": name}
+        ) from error
 
 
 @transaction.atomic
@@ -58,7 +62,10 @@ def _hand_out(comparisons: QuerySet[Comparison], priority: int) -> None:
 
 def _check_priority(priority: int) -> None:
     if not LEAST <= priority <= MOST:
-        raise BadBatch(f"Priority {priority} is out of range; choose between {LEAST} and {MOST}.")
+        raise BadBatch(
+            gettext("Priority %(priority)s is out of range; choose between %(LEAST)s and %(MOST)s.")
+            % {"priority": priority, "LEAST": LEAST, "MOST": MOST}
+        )
 
 
 def _keys(comparisons):

@@ -4,6 +4,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from django.core import signing
+from django.utils.translation import gettext
 
 from labelapp.labeling.refusals import ForeignClaim
 from labelapp.models import Project, Slot
@@ -47,5 +48,5 @@ def read_claim(text: str, *, project: Project, labeler) -> Claim:
     except (signing.BadSignature, TypeError, ValueError):
         owner = None
     if owner != [project.pk, labeler.pk]:
-        raise ForeignClaim("This form was not made for you. Reload the page and answer there.")
+        raise ForeignClaim(gettext("This form was not made for you. Reload the page and answer there."))
     return claim._replace(claim_token=claim.claim_token and UUID(claim.claim_token))

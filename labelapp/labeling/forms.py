@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from django import forms
+from django.utils.translation import gettext
 
 from labelapp.labeling.answers import LONGEST_TEXT, Answer, ranking_of
 from labelapp.labeling.protocol import MOST, Protocol
@@ -38,7 +39,10 @@ class AnswerForm(forms.Form):
         """submission_id, answer, active_seconds and seen, as judge() takes them. Raises NotAnAnswer."""
         if not self.is_valid():
             field, errors = next(iter(self.errors.items()))
-            raise NotAnAnswer(f"{field.replace('_', ' ')}: {errors[0]} Correct it and submit again.")
+            raise NotAnAnswer(
+                gettext("%(value)s: %(errors)s Correct it and submit again.")
+                % {"value": field.replace('_', ' '), "errors": errors[0]}
+            )
         seconds = self.cleaned_data["active_seconds"]
         return {
             "submission_id": self.cleaned_data["submission_id"],
@@ -55,14 +59,16 @@ class AnswerForm(forms.Form):
             try:
                 return {"strength": int(answer)}
             except ValueError:
-                raise NotAnAnswer(f"{answer!r} is not an answer; choose one of the steps.") from None
+                raise NotAnAnswer(
+                    gettext("%(answer)r is not an answer; choose one of the steps.") % {"answer": answer}
+                ) from None
         ranks = self._ranks(size)
         if ranks is not None:
             left_out = tuple(place for place, rank in enumerate(ranks) if rank is None)
             return {"ranking": ranking_of(ranks), "unrankable": left_out}
         if protocol.form in ("rating", "demonstration"):
             return {}
-        raise NotAnAnswer("Nothing is chosen yet: choose a step, or both bad.")
+        raise NotAnAnswer(gettext("Nothing is chosen yet: choose a step, or both bad."))
 
     def _ranks(self, size: int) -> list[int | None] | None:
         """Ranks by place; None where no rank was given, or the protocol ranks nothing."""
@@ -72,7 +78,7 @@ class AnswerForm(forms.Form):
             return None
         given = given[: max(size, named[-1] + 1)]
         if not all(rank and (rank.isdecimal() or rank == UNRANKABLE) for rank in given):
-            raise NotAnAnswer("Give every response a rank; equal ranks are a tie.")
+            raise NotAnAnswer(gettext("Give every response a rank; equal ranks are a tie."))
         return [None if rank == UNRANKABLE else int(rank) for rank in given]
 
     def _about(self, protocol: Protocol, size: int) -> dict[str, Any]:
@@ -100,7 +106,9 @@ class AnswerForm(forms.Form):
         try:
             return tuple(int(text) if text else None for text in given)
         except ValueError:
-            raise NotAnAnswer(f"{criterion.label}: {given} must be whole numbers.") from None
+            raise NotAnAnswer(
+                gettext("%(label)s: %(given)s must be whole numbers.") % {"label": criterion.label, "given": given}
+            ) from None
 
     def _spans(self) -> tuple[dict[str, Any], ...]:
         spans = self.cleaned_data["spans"] or []
@@ -116,7 +124,7 @@ class AnswerForm(forms.Form):
                 for span in spans
             )
         except (TypeError, KeyError, ValueError, AttributeError):
-            raise NotAnAnswer("The marked pieces cannot be read; mark them again.") from None
+            raise NotAnAnswer(gettext("The marked pieces cannot be read; mark them again.")) from None
 
     def _seen(self, size: int) -> list[float]:
         try:
@@ -133,7 +141,7 @@ def read_draft(text: str) -> dict[str, Any]:
     except ValueError:
         body = None
     if not isinstance(body, dict) or len(text) > 2 * LONGEST_TEXT:
-        raise NotAnAnswer("This draft cannot be read.")
+        raise NotAnAnswer(gettext("This draft cannot be read."))
     return body
 
 

@@ -2,6 +2,8 @@
 
 from dataclasses import asdict, dataclass, fields
 
+from django.utils.translation import gettext
+
 from labelapp.labeling.refusals import BadProtocol
 
 FORMS = ("pair", "ranking", "rating", "demonstration")
@@ -102,10 +104,15 @@ class Protocol:
 def parse(definition: dict) -> Protocol:
     """The protocol that a definition means. Raises BadProtocol, naming the field, the value and the remedy."""
     if not isinstance(definition, dict):
-        raise BadProtocol(f"A protocol is an object with a question, not {definition!r}.")
+        raise BadProtocol(
+            gettext("A protocol is an object with a question, not %(definition)r.") % {"definition": definition}
+        )
     known = {f.name for f in fields(Protocol)}
     if unknown := sorted(set(definition) - known):
-        raise BadProtocol(f"{unknown[0]!r} is not a part of a protocol; known are {', '.join(sorted(known))}.")
+        raise BadProtocol(
+            gettext("%(unknown)r is not a part of a protocol; known are %(value)s.")
+            % {"unknown": unknown[0], "value": ', '.join(sorted(known))}
+        )
     said = dict(definition)
     said["criteria"] = tuple(_criterion(row) for row in _list(said, "criteria"))
     for name in ("grades", "span_reasons", "chips"):
@@ -118,45 +125,65 @@ def parse(definition: dict) -> Protocol:
 def _list(said: dict, name: str) -> list:
     value = said.get(name, ())
     if not isinstance(value, (list, tuple)):
-        raise BadProtocol(f"{name} must be a list, not {value!r}.")
+        raise BadProtocol(gettext("%(name)s must be a list, not %(value)r.") % {"name": name, "value": value})
     return list(value)
 
 
 def _text(name: str, value, longest: int = LONGEST_TEXT) -> str:
     if not isinstance(value, str) or not value.strip() or len(value) > longest:
-        raise BadProtocol(f"{name}: {value!r} must be a text of 1 to {longest} characters.")
+        raise BadProtocol(
+            gettext("%(name)s: %(value)r must be a text of 1 to %(longest)s characters.")
+            % {"name": name, "value": value, "longest": longest}
+        )
     return value.strip()
 
 
 def _criterion(row: dict) -> Criterion:
     known = {f.name for f in fields(Criterion)}
     if not isinstance(row, dict) or not {"key", "label"} <= set(row) <= known:
-        raise BadProtocol(f"criteria: {row!r} needs key and label, and knows only {', '.join(sorted(known))}.")
+        raise BadProtocol(
+            gettext("criteria: %(row)r needs key and label, and knows only %(value)s.")
+            % {"row": row, "value": ', '.join(sorted(known))}
+        )
     criterion = Criterion(**row)
     key = _text("criteria key", criterion.key, 40)
     _text(f"criteria {key} label", criterion.label, 120)
     if not key.isidentifier():
-        raise BadProtocol(f"criteria: the key {key!r} must be one word of letters, digits and underscores.")
+        raise BadProtocol(
+            gettext("criteria: the key %(key)r must be one word of letters, digits and underscores.") % {"key": key}
+        )
     if criterion.kind not in KINDS:
-        raise BadProtocol(f"criteria {key}: kind {criterion.kind!r} must be one of {', '.join(KINDS)}.")
+        raise BadProtocol(
+            gettext("criteria %(key)s: kind %(kind)r must be one of %(value)s.")
+            % {"key": key, "kind": criterion.kind, "value": ', '.join(KINDS)}
+        )
     _number(f"criteria {key} low", criterion.low, -10, 100)
     _number(f"criteria {key} high", criterion.high, criterion.low + 1, criterion.low + 10)
     for name in ("low_word", "high_word", "help"):
         if getattr(criterion, name) != "":
             _text(f"criteria {key} {name}", getattr(criterion, name))
     if not isinstance(criterion.required, bool):
-        raise BadProtocol(f"criteria {key} required: {criterion.required!r} must be true or false.")
+        raise BadProtocol(
+            gettext("criteria %(key)s required: %(required)r must be true or false.")
+            % {"key": key, "required": criterion.required}
+        )
     return criterion
 
 
 def _number(name: str, value, low: int, high: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise BadProtocol(f"{name}: {value!r} must be a whole number from {low} to {high}.")
+        raise BadProtocol(
+            gettext("%(name)s: %(value)r must be a whole number from %(low)s to %(high)s.")
+            % {"name": name, "value": value, "low": low, "high": high}
+        )
 
 
 def _choice(name: str, value, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise BadProtocol(f"{name}: {value!r} must be one of {', '.join(choices)}.")
+        raise BadProtocol(
+            gettext("%(name)s: %(value)r must be one of %(value2)s.")
+            % {"name": name, "value": value, "value2": ', '.join(choices)}
+        )
 
 
 def _check(protocol: Protocol) -> None:
@@ -169,13 +196,24 @@ def _check(protocol: Protocol) -> None:
     _number("rationale_from", protocol.rationale_from, 0, MOST_STRENGTH)
     for name in ("tie", "both_bad", "unrankable", "criteria_first", "safety", "chat"):
         if not isinstance(getattr(protocol, name), bool):
-            raise BadProtocol(f"{name}: {getattr(protocol, name)!r} must be true or false.")
+            raise BadProtocol(
+                gettext("%(name)s: %(value)r must be true or false.")
+                % {"name": name, "value": getattr(protocol, name)}
+            )
     if protocol.grades and len(protocol.grades) != protocol.max_strength:
-        raise BadProtocol(f"grades: give {protocol.max_strength} words, not {len(protocol.grades)}: one a grade.")
+        raise BadProtocol(
+            gettext("grades: give %(max_strength)s words, not %(count)s: one a grade.")
+            % {"max_strength": protocol.max_strength, "count": len(protocol.grades)}
+        )
     keys = [criterion.key for criterion in protocol.criteria]
     if len(set(keys)) < len(keys):
-        raise BadProtocol(f"criteria: the keys {', '.join(keys)} must differ.")
+        raise BadProtocol(gettext("criteria: the keys %(value)s must differ.") % {"value": ', '.join(keys)})
     if protocol.form == "rating" and not (protocol.criteria or protocol.safety):
-        raise BadProtocol("criteria: a protocol that only rates needs at least one criterion, or the safety question.")
+        raise BadProtocol(
+            gettext("criteria: a protocol that only rates needs at least one criterion, or the safety question.")
+        )
     if protocol.chat and protocol.form not in ("pair", "rating"):
-        raise BadProtocol(f"chat: live chat compares pairs or rates; the form {protocol.form!r} does neither.")
+        raise BadProtocol(
+            gettext("chat: live chat compares pairs or rates; the form %(form)r does neither.")
+            % {"form": protocol.form}
+        )

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from django.db import IntegrityError, connection, transaction
 from django.db.models.functions import Now
+from django.utils.translation import gettext
 
 from labelapp.labeling.protocol import Protocol, parse
 from labelapp.labeling.refusals import UnusableComparison
@@ -213,23 +214,37 @@ def _check_size(protocol: Protocol, prompt: Prompt, completions: Sequence[Comple
     sizes = protocol.sizes
     if len(completions) not in sizes:
         allowed = f"give {sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else "give none: the labeler writes the answer"
-        raise UnusableComparison(f"prompt {prompt.pk} has {len(completions)} completions to compare; {allowed}")
+        raise UnusableComparison(
+            gettext("prompt %(prompt)s has %(count)s completions to compare; %(allowed)s")
+            % {"prompt": prompt.pk, "count": len(completions), "allowed": allowed}
+        )
 
 
 def _content_hash(project: Project, prompt: Prompt, completions: Sequence[Completion]) -> str:
     if len({completion.content_hash for completion in completions}) < len(completions):
-        raise UnusableComparison(f"prompt {prompt.pk}: two completions have the same text; drop one of them")
+        raise UnusableComparison(
+            gettext("prompt %(prompt)s: two completions have the same text; drop one of them")
+            % {"prompt": prompt.pk}
+        )
     if strangers := [completion.pk for completion in completions if completion.prompt_id != prompt.pk]:
-        raise UnusableComparison(f"completion {strangers[0]} answers another prompt than {prompt.pk}; compare its own")
+        raise UnusableComparison(
+            gettext("completion %(strangers)s answers another prompt than %(prompt)s; compare its own")
+            % {"strangers": strangers[0], "prompt": prompt.pk}
+        )
     if prompt.project_id != project.pk:
-        raise UnusableComparison(f"prompt {prompt.pk} is not of project {project.slug}; import it there first")
+        raise UnusableComparison(
+            gettext("prompt %(prompt)s is not of project %(slug)s; import it there first")
+            % {"prompt": prompt.pk, "slug": project.slug}
+        )
     return Comparison.hash_of(prompt, completions)
 
 
 def _protocol(project: Project) -> ProtocolVersion:
     latest = project.protocol_versions.last()
     if latest is None:
-        raise UnusableComparison(f"project {project.slug} has no protocol; add one that says what is asked")
+        raise UnusableComparison(
+            gettext("project %(slug)s has no protocol; add one that says what is asked") % {"slug": project.slug}
+        )
     return latest
 
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from labelapp.labeling.gold import first_answers, gold_of, right_of, unseen_gold
 from labelapp.labeling.places import add_slot, lock_comparison
@@ -91,9 +92,12 @@ def let_try_again(membership: Membership) -> None:
     """Ask somebody another quiz. Raises NoQuiz where there is no gold that they have not seen, or they are in."""
     membership = _locked(membership.project_id, membership.user_id)
     if membership.qualified_at:
-        raise NoQuiz(f"{membership.user} works here already and needs no quiz.")
+        raise NoQuiz(gettext("%(user)s works here already and needs no quiz.") % {"user": membership.user})
     if not unseen_gold(membership).exists():
-        raise NoQuiz(f"{membership.user} has seen all gold there is: mark more comparisons as gold, or let them in.")
+        raise NoQuiz(
+            gettext("%(user)s has seen all gold there is: mark more comparisons as gold, or let them in.")
+            % {"user": membership.user}
+        )
     _drop_open(membership)
     _places(membership).update(purpose=Slot.Purpose.GOLD)  # what they said stays, as answers to gold
 

@@ -7,6 +7,7 @@ revision of it, replaces it; so nothing is lost where nobody ever answers again.
 from collections.abc import Iterable
 
 from django.db.models import Exists, F, OuterRef, QuerySet
+from django.utils.translation import gettext
 
 from labelapp.labeling.refusals import CannotAskAgain
 from labelapp.models import GuidelineVersion, Judgment, Membership, Slot
@@ -33,8 +34,10 @@ def return_to_labeler(judgment: Judgment, note: str) -> None:
     """Send a judgment back to whoever made it, with a reviewer's words. Raises CannotAskAgain."""
     if not _reopen(Judgment.objects.filter(pk=judgment.pk), Slot.Purpose.RETURNED, note):
         raise CannotAskAgain(
-            f"Judgment #{judgment.pk} cannot go back: it no longer stands, is with its labeler already, checks its "
-            "labeler, or its labeler has no place here any more. Reload, and correct it instead."
+            gettext(
+                "Judgment #%(judgment)s cannot go back: it no longer stands, is with its labeler already, "
+                "checks its labeler, or its labeler has no place here any more. Reload, and correct it instead."
+            ) % {"judgment": judgment.pk}
         )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from uuid import UUID
 
 from django.db import transaction
+from django.utils.translation import gettext
 
 from labelapp.labeling.actions import replace_judgment
 from labelapp.labeling.answers import Answer, body_hash
@@ -28,7 +29,10 @@ def send_back(*, project: Project, reviewer, judgment_id: int, comment: str) -> 
     """Ask the labeler to answer again, and say why. Raises NotAnAnswer, CannotAskAgain and what take() does."""
     comment = comment.strip()
     if not comment or len(comment) > LONGEST_COMMENT:
-        raise NotAnAnswer(f"Say in 1 to {LONGEST_COMMENT} characters what the labeler should look at again.")
+        raise NotAnAnswer(
+            gettext("Say in 1 to %(LONGEST_COMMENT)s characters what the labeler should look at again.")
+            % {"LONGEST_COMMENT": LONGEST_COMMENT}
+        )
     same = lambda review: review.comment == comment  # noqa: E731
     judgment, review = take(project, reviewer, judgment_id, Verdict.RETURNED, same)
     if review:
@@ -51,9 +55,11 @@ def correct(
     if review:
         return review
     if answer == said_of(judgment):
-        raise NotAnAnswer("This is what the labeler said. Accept it, or change something first.")
+        raise NotAnAnswer(gettext("This is what the labeler said. Accept it, or change something first."))
     if Judgment.objects.standing().filter(comparison=judgment.comparison_id, labeler=reviewer).exists():
-        raise NotYours("You have an answer of your own to this item, which counts. Accept this one, or return it.")
+        raise NotYours(
+            gettext("You have an answer of your own to this item, which counts. Accept this one, or return it.")
+        )
     body = body_hash(answer, corrects=judgment.pk, labeler=reviewer.pk)
     new = replace_judgment(judgment, labeler=reviewer, submission_id=submission_id, body=body, answer=answer)
     return Review.objects.create(
@@ -84,14 +90,26 @@ def take(
     """
     judgment = reviewable(project, reviewer).select_for_update(of=("self",)).filter(pk=judgment_id).first()
     if judgment is None:
-        raise NotYours(f"Judgment #{judgment_id} is not one that you can review: it is your own, or of no item here.")
+        raise NotYours(
+            gettext("Judgment #%(judgment_id)s is not one that you can review: it is your own, or of no item here.")
+            % {"judgment_id": judgment_id}
+        )
     if review := Review.objects.filter(judgment=judgment).select_related("correction").first():
         if review.reviewer_id == reviewer.pk and review.verdict == verdict and same(review):
             return judgment, review
-        raise AlreadyReviewed(f"Judgment #{judgment_id} has been {review.verdict} already. Look at the next one.")
+        raise AlreadyReviewed(
+            gettext("Judgment #%(judgment_id)s has been %(verdict)s already. Look at the next one.")
+            % {"judgment_id": judgment_id, "verdict": review.verdict}
+        )
     if newer := Judgment.objects.filter(replaces=judgment).first():
         what = "withdrawn" if newer.withdrawn else f"replaced by #{newer.pk}: look at the newer one"
-        raise Superseded(f"Judgment #{judgment_id} has meanwhile been {what}.")
+        raise Superseded(
+            gettext("Judgment #%(judgment_id)s has meanwhile been %(what)s.")
+            % {"judgment_id": judgment_id, "what": what}
+        )
     if judgment.slot and judgment.slot.state != Slot.State.DONE:
-        raise Superseded(f"Judgment #{judgment_id} is with its labeler again. Wait for the new answer.")
+        raise Superseded(
+            gettext("Judgment #%(judgment_id)s is with its labeler again. Wait for the new answer.")
+            % {"judgment_id": judgment_id}
+        )
     return judgment, None

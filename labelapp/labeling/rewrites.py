@@ -2,6 +2,8 @@
 
 from uuid import uuid4
 
+from django.utils.translation import gettext
+
 from labelapp.labeling.answers import Answer, body_hash
 from labelapp.labeling.queue import create_comparisons
 from labelapp.labeling.refusals import NotAnAnswer
@@ -23,7 +25,9 @@ def imply_pairs(judgment: Judgment) -> None:
     written = write_completion(comparison, judgment.rewrite)
     improved = responses if judgment.rewrite_of is None else [responses[judgment.rewrite_of]]
     if written.content_hash in {response.content_hash for response in improved}:
-        raise NotAnAnswer("Your answer is the same as the response that it should improve; change it, or leave it out.")
+        raise NotAnAnswer(
+            gettext("Your answer is the same as the response that it should improve; change it, or leave it out.")
+        )
     for response in improved:
         _imply(judgment, comparison, response, written)
 

@@ -1,6 +1,7 @@
 """An item given back with a reason."""
 
 from django.db import transaction
+from django.utils.translation import gettext
 
 from labelapp.labeling.claims import Claim
 from labelapp.labeling.refusals import NotAnAnswer, NotYours
@@ -14,13 +15,15 @@ AGAIN = (Slot.Purpose.REASK, Slot.Purpose.RETURNED)  # a judgment stands already
 def skip_item(*, project: Project, claim: Claim, labeler, reason: str, comment: str = "") -> Skip:
     """Give an item back for good, with the reason. Raises NotAnAnswer, and NotYours where it is not held any more."""
     if reason not in Skip.Reason.values:
-        raise NotAnAnswer(f"{reason!r} is not a reason to skip; choose one of the list.")
+        raise NotAnAnswer(gettext("%(reason)r is not a reason to skip; choose one of the list.") % {"reason": reason})
     held = Slot.objects.filter(pk=claim.slot_id, labeler=labeler, claim_token=claim.claim_token, state="leased")
     slot = held.select_for_update().first()
     if slot is None:
-        raise NotYours("This item is not yours any more, so there is nothing to skip.")
+        raise NotYours(gettext("This item is not yours any more, so there is nothing to skip."))
     if slot.purpose == Slot.Purpose.QUIZ:
-        raise NotAnAnswer("An item of the quiz cannot be skipped; choose the answer that you think is right.")
+        raise NotAnAnswer(
+            gettext("An item of the quiz cannot be skipped; choose the answer that you think is right.")
+        )
     _give_back(slot)
     count_work(project=project, labeler=labeler, skipped=1)
     Draft.objects.filter(comparison=slot.comparison_id, labeler=labeler).delete()
