@@ -4,6 +4,7 @@ from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
 
 from labelapp.models.projects import Project, ProtocolVersion
 from labelapp.models.prompts import Completion, Prompt, text_hash
@@ -192,13 +193,13 @@ class Skip(models.Model):
     """A labeler's no to an item, and why. The item is not handed to them again."""
 
     class Reason(models.TextChoices):
-        UNSURE = "unsure", "I cannot decide"
-        UNCLEAR = "unclear", "The prompt is unclear"
-        LANGUAGE = "language", "I do not speak the language well enough"
-        EXPERTISE = "expertise", "I lack the knowledge"
-        UPSETTING = "upsetting", "I would rather not read this"
-        BROKEN = "broken", "Something is shown wrongly"
-        OTHER = "other", "Something else"
+        UNSURE = "unsure", _("I cannot decide")
+        UNCLEAR = "unclear", _("The prompt is unclear")
+        LANGUAGE = "language", _("I do not speak the language well enough")
+        EXPERTISE = "expertise", _("I lack the knowledge")
+        UPSETTING = "upsetting", _("I would rather not read this")
+        BROKEN = "broken", _("Something is shown wrongly")
+        OTHER = "other", _("Something else")
 
     comparison = models.ForeignKey(Comparison, models.PROTECT, related_name="skips")
     project = models.ForeignKey(Project, models.PROTECT, related_name="skips")

@@ -16,6 +16,7 @@ from labelapp.datasets.bulk import order_change
 from labelapp.labeling.actions import judge
 from labelapp.labeling.answers import Answer
 from labelapp.labeling.claims import claim_of
+from labelapp.labeling.consent import accept_consent
 from labelapp.labeling.people_actions import pause
 from labelapp.labeling.protocol import Criterion, Protocol, parse
 from labelapp.labeling.queue import claim_slot
@@ -80,8 +81,7 @@ def make_filled(
     project.name, project.description = write("Convincing arguments", 120), write("Which argument convinces?", 2000)
     project.save()
     project.guideline_versions.create(number=2, text=write("Judge the *argument*.", 20_000))
-    for number in (1, 2):
-        project.consent_versions.create(number=number, text=write(f"Your answers are used: {number}.", 20_000))
+    _ask_consent(project, write)
     project.protocol_versions.create(number=2, definition=protocol.as_json())
     _add_comparisons(project, write)
     _judge(project, people["labeler"], write, count=6)
@@ -95,6 +95,18 @@ def make_filled(
     round = project.rounds.order_by("number").last()
     _, token = invite(project=project, by=people["admin"], role="labeler", expires_in=timedelta(days=1), uses=5)
     return Filled(project, people, snapshot, round, version, token)
+
+
+def _ask_consent(project: Project, write) -> None:
+    """Two versions of a text, the second of which everybody accepted."""
+    for number in (1, 2):
+        version = project.consent_versions.create(
+            number=number, text=write(f"Your answers are used: {number}.", 20_000)
+        )
+    project.consent_version = version
+    project.save()
+    for membership in project.memberships.all():
+        accept_consent(membership=membership, version=version)
 
 
 def _add_comparisons(project: Project, write) -> None:
