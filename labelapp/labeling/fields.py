@@ -185,7 +185,7 @@ def _rank(protocol: Protocol, place: int, size: int, kept: Kept) -> Group:
         Choice(name, value, *words.get(value, (value, value)), chosen == value)
         for value in _rank_values(protocol, size)
     )
-    return Group("rank", name, _("Rank"), tuple(choices), help=_("1 is the best"))
+    return Group("rank", name, _("Rank"), tuple(choices))
 
 
 def _criteria(protocol: Protocol, place: int, kept: Kept) -> Iterator[Group]:

@@ -27,7 +27,9 @@
   function enter(next) {
     mark(next);
     const fields = all("input:not([type=range])", next);
-    (fields.find((field) => field.checked) || fields[0]).focus({ preventScroll: true });
+    const field = fields.find((field) => field.checked) || fields[0];
+    field.focus({ preventScroll: true });
+    if (field.type === "number") field.select();
     next.scrollIntoView({ block: "nearest" });
   }
   function go(by) {
