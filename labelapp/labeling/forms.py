@@ -82,16 +82,20 @@ class AnswerForm(forms.Form):
         return [None if rank == UNRANKABLE else int(rank) for rank in given]
 
     def _about(self, protocol: Protocol, size: int) -> dict[str, Any]:
-        rewrite = self.cleaned_data["rewrite"].strip()
+        rewrite = self._written("rewrite")
         return {
             "ratings": {c.key: values for c in protocol.criteria if (values := self._ratings(c, size))},
             "safety": tuple(self.data.get(f"safety_{place}", "") for place in range(size)) if protocol.safety else (),
             "spans": self._spans(),
             "reasons": tuple(dict.fromkeys(self._list("reasons"))),
-            "rationale": self.cleaned_data["rationale"].strip(),
+            "rationale": self._written("rationale"),
             "rewrite": rewrite,
             "rewrite_of": self.cleaned_data["rewrite_of"] if rewrite else None,
         }
+
+    def _written(self, name: str) -> str:
+        """A text as it was typed: browsers send each line break of a form as two characters."""
+        return self.cleaned_data[name].replace("\r\n", "\n").strip()
 
     def _list(self, name: str) -> list[str]:
         return self.data.getlist(name) if hasattr(self.data, "getlist") else list(self.data.get(name, ()))

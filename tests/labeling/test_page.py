@@ -122,6 +122,14 @@ def test_without_script_a_submit_redirects_to_the_next_item(web, project, labele
     assert form_of(following)["slot"] != form["slot"]
 
 
+def test_line_breaks_are_stored_as_they_were_typed(web, project):
+    project.protocol_versions.update(definition={"rewrite": "optional"})
+    make_comparison(project)
+    submit(web, form_of(web.get(PAGE)), answer="1", rationale="a\r\nb", rewrite="c\r\n\r\nd")
+    judgment = Judgment.objects.get(implied_by=None)
+    assert (judgment.rationale, judgment.rewrite) == ("a\nb", "c\n\nd")
+
+
 def test_for_htmx_the_answer_to_a_submit_is_the_section_with_the_next_item(web, project):
     make_comparison(project), make_comparison(project)
     form = form_of(web.get(PAGE))
