@@ -123,7 +123,7 @@ def test_without_script_a_submit_redirects_to_the_next_item(web, project, labele
 
 
 def test_line_breaks_are_stored_as_they_were_typed(web, project):
-    project.protocol_versions.update(definition={"rewrite": "optional"})
+    project.protocol_versions.create(number=2, definition={"rewrite": "optional"})
     make_comparison(project)
     submit(web, form_of(web.get(PAGE)), answer="1", rationale="a\r\nb", rewrite="c\r\n\r\nd")
     judgment = Judgment.objects.get(implied_by=None)
