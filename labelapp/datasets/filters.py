@@ -100,7 +100,7 @@ def comparisons_in(project: Project, state: str) -> QuerySet[Comparison]:
     if state == "done":
         return comparisons.filter(~unanswered, done)
     if state == "closed":
-        return comparisons.filter(~unanswered, ~done, Exists(places))
+        return comparisons.filter(Exists(places.filter(state=Slot.State.CLOSED)), ~unanswered, ~done)
     return comparisons.filter(~Exists(places))
 
 
