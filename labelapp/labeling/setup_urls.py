@@ -23,6 +23,7 @@ pages = [
     path("protocol/preview/", protocol_views.preview, name="setup_protocol_preview"),
     path("protocol/versions/", protocol_views.versions, name="setup_protocol_versions"),
     *texts,
+    path("guidelines/reask/", text_views.guidelines_reask, name="setup_guidelines_reask"),
     path("consent/required/", text_views.consent_required, name="setup_consent_required"),
     path("queue/", setup_views.rules, name="setup_queue"),
     path("queue/extend/", setup_views.extend, name="setup_queue_extend"),

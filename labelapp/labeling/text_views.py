@@ -8,16 +8,20 @@ from django.shortcuts import get_object_or_404, redirect
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_POST
 
 from labelapp.accounts.permissions import project_page
 from labelapp.labeling.diffs import word_diff
 from labelapp.labeling.protocol_views import two_of
+from labelapp.labeling.reask import made_under, reask
 from labelapp.labeling.refusals import BadSetup
 from labelapp.labeling.render import render_markdown
 from labelapp.labeling.setup_actions import LONGEST_TEXT, require_consent, save_text
 from labelapp.labeling.setup_forms import TextForm
 from labelapp.models import ConsentVersion, GuidelineVersion, Project
+
+LONGEST_NOTE = 1000
 
 
 @dataclass(frozen=True)
@@ -130,3 +134,19 @@ def consent_required(request: HttpRequest, project: Project) -> HttpResponse:
     version = version_numbered(project, KINDS["consent"], number) if number else None
     ask_consent(request, project, version)
     return redirect("setup_consent", project.slug)
+
+
+@require_POST
+@project_page("manage")
+def guidelines_reask(request: HttpRequest, project: Project) -> HttpResponse:
+    """Ask everybody again what they answered under one version of the guidelines, and tell them why."""
+    note = request.POST.get("note", "").strip()
+    if not 1 <= len(note) <= LONGEST_NOTE:
+        said = _("Say in 1 to %(most)s characters why it is asked again: the labelers read it.")
+        messages.error(request, said % {"most": LONGEST_NOTE})
+    else:
+        version = version_numbered(project, KINDS["guidelines"], request.POST.get("number", ""))
+        asked = reask(judgments=made_under(version), note=note)
+        said = ngettext("%(n)s answer is asked again.", "%(n)s answers are asked again.", asked) % {"n": asked}
+        messages.success(request, said)
+    return redirect("setup_guidelines_versions", project.slug)

@@ -39,7 +39,7 @@ GET_PAGES = [
 ]  # fmt: skip
 POST_PAGES = [
     "setup_protocol_preview", "setup_guidelines_preview", "setup_consent_preview", "setup_consent_required",
-    "setup_queue_extend",
+    "setup_queue_extend", "setup_guidelines_reask",
 ]  # fmt: skip
 
 
@@ -379,6 +379,22 @@ def test_the_consent_of_another_project_cannot_be_required(project, client, admi
     other = make_project("other", admin=admin)
     save_text(project=other, model=ConsentVersion, text="Theirs.")
     assert client.post(address("setup_consent_required", project), {"number": "1"}).status_code == 404
+
+
+def test_answers_under_an_old_version_of_the_guidelines_are_asked_again(project, client):
+    make_comparison(project)
+    labeler = project.memberships.get(role="labeler").user
+    judgment = claim_and_answer(project, labeler)
+    save_text(project=project, model=GuidelineVersion, text="New rules.")
+    assert "Ask again what was answered under version 1" in client.get(
+        address("setup_guidelines_versions", project)
+    ).content.decode()
+    assert "Say in 1 to 1000" in post(client, "setup_guidelines_reask", project, number="1").content.decode()
+    asked = post(client, "setup_guidelines_reask", project, number="1", note=" See v2. ").content.decode()
+    assert "1 answer is asked again." in asked
+    slot = claim_slot(project=project, labeler=labeler)
+    assert (slot.pk, slot.note, slot.purpose) == (judgment.slot_id, "See v2.", "reask")
+    assert client.post(address("setup_guidelines_reask", project), {"number": "7", "note": "x"}).status_code == 404
 
 
 # The queue's rules
