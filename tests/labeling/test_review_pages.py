@@ -235,3 +235,7 @@ def test_the_queue_is_in_the_navigation_of_those_who_may(web, client, judgment, 
     assert f'href="{QUEUE}"' in web.get(QUEUE).content.decode()
     client.force_login(labeler)
     assert f'href="{QUEUE}"' not in client.get("/p/convincing/label/").content.decode()
+
+
+def test_the_box_of_reasons_covers_nothing_until_it_is_opened(web, judgment):
+    assert re.search(r'<details class="why" id="why">', web.get(QUEUE).content.decode())
