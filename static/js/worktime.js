@@ -53,7 +53,7 @@
     form.elements[name].value = value;
   }
 
-  // Which pieces of each response were on screen: above the bar, and not scrolled out of its own card.
+  // Which pieces of each response were on screen: between the pinned prompt and the bar.
   let pieces = [];
   let eyes = null;
   function look() {
@@ -67,9 +67,12 @@
   function watch() {
     eyes?.disconnect();
     pieces = cards().map(() => new Array(PIECES).fill(false));
-    const bar = document.querySelector("#comparison .bar");
-    const covered = bar && getComputedStyle(bar).position === "sticky" ? bar.offsetHeight : 0;
-    eyes = new IntersectionObserver(saw, { rootMargin: `0px 0px -${covered}px 0px`, threshold: [0, 0.25, 0.5, 0.75, 1] });
+    const [above, below] = [".prompt", ".bar"].map((selector) => {
+      const pinned = document.querySelector(`#comparison ${selector}`);
+      return pinned && getComputedStyle(pinned).position === "sticky" ? pinned.offsetHeight : 0;
+    });
+    const rootMargin = `-${above}px 0px -${below}px 0px`;
+    eyes = new IntersectionObserver(saw, { rootMargin, threshold: [0, 0.25, 0.5, 0.75, 1] });
     look();
   }
   function saw(sights) {

@@ -447,6 +447,11 @@ def test_the_form_reads_an_answer_back_from_its_own_fields(answer):
     assert AnswerForm(fields).said(protocol, 2)["answer"] == answer
 
 
+def test_lines_end_as_they_were_typed():
+    fields = {"claim": "-", "submission_id": str(uuid4()), "answer": "1", "rationale": "one\r\ntwo"}
+    assert AnswerForm(fields).said(parse({}), 2)["answer"].rationale == "one\ntwo"
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
