@@ -206,11 +206,18 @@
     if (selection.rangeCount && !selection.isCollapsed) selected = selection.getRangeAt(0).cloneRange();
   });
   document.addEventListener("pointerdown", ({ target }) => { if (!target.closest("[data-flag]")) selected = null; });
+  let marks = null; // the module, once it is loaded
   let opening = false; // the menu comes a moment later: a digit that is meant for it must not answer something else
   function flag() {
     if (!byId("span-menu")) return false;
+    if (marks) {
+      marks.choose(selected);
+      return true;
+    }
     opening = true;
-    import(scripts.spans).then((spans) => spans.choose(selected)).finally(() => { opening = false; });
+    import(scripts.spans)
+      .then((spans) => { marks = spans; spans.choose(selected); })
+      .finally(() => { opening = false; });
     return true;
   }
 

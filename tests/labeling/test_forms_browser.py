@@ -241,7 +241,7 @@ def test_text_is_marked_with_a_reason_and_marks_can_be_removed(ask, visit):
     page.locator("[data-flag='0']").click()
     page.get_by_role("button", name="wrong").click()
     select(page, "#card-1 .raw", 0, 3)
-    press(page, "f 1")
+    press(page, "f 1")  # the menu is loaded by now, and there at once
     page.locator("[data-marks='1']").get_by_role("button", name="wrong").click()
     expect(page.locator(".marks li")).to_have_count(2)
     press(page, "1 Enter")
