@@ -13,7 +13,7 @@ from labelapp.embedded.places import as_account, package_dir
 
 MOST_CONNECTIONS = 80  # the embedded server allows 100
 VALUES = {
-    "submission_id": "gen_random_uuid()", "body_hash": f"'{'0' * 64}'", "strength": "-1",
+    "submission_id": ":submission::uuid", "body_hash": f"'{'0' * 64}'", "strength": "-1",
     "ranking": "'[[0], [1]]'::jsonb",
     "both_bad": "false", "unrankable": "'{}'::smallint[]", "ratings": "'{}'::jsonb", "safety": "'[]'::jsonb",
     "spans": "'[]'::jsonb", "reasons": "'{}'::varchar[]", "rationale": "''", "rewrite": "''",
@@ -51,6 +51,6 @@ def _script(made: dict[str, Any]) -> str:
     def written(statement: str) -> str:
         return " ".join((statement % values).split())
 
-    claim = written(CLAIM + "SELECT id, comparison_id, claim_token FROM claimed")
+    claim = written(CLAIM + "SELECT id, comparison_id, claim_token, gen_random_uuid() AS submission FROM claimed")
     first = made["people"][0]["id"]
     return f"\\set labeler {first} + :client_id\nBEGIN;\n{claim} \\gset\n{written(SUBMIT)};\nCOMMIT;\n"
