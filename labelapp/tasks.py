@@ -6,7 +6,7 @@ from celery import shared_task
 from celery.signals import worker_shutting_down
 
 from labelapp.datasets import bulk, counts
-from labelapp.labeling import queue_health
+from labelapp.labeling.overview import counting as queue_health
 from labelapp.rounds import lease
 from labelapp.rounds.supervise import supervise_round as supervise
 

@@ -13,7 +13,7 @@ from django.test import Client
 from playwright.sync_api import expect
 
 from labelapp.labeling.protocol import Criterion, Protocol
-from labelapp.labeling.render import render_markdown
+from labelapp.labeling.text.render import render_markdown
 from labelapp.models import Membership, Project, User
 from tests.site.filled import make_filled
 from tests.site.pages import PAGES

@@ -21,7 +21,7 @@ from django.views.decorators.http import require_GET
 from labelapp.accounts.permissions import MAY, require_project
 from labelapp.chat.actions import State, sides_of
 from labelapp.chat.run import FAILED, ensure_running, give_up_stale, in_thread
-from labelapp.labeling.render import render_markdown
+from labelapp.labeling.text.render import render_markdown
 from labelapp.models import ChatTurn, Membership, Project
 
 LOOK_SECONDS = 0.2

@@ -9,7 +9,7 @@ from labelapp.chat.run import give_up_stale
 from labelapp.labeling.actions import protocol_of
 from labelapp.labeling.desk import Step, steps
 from labelapp.labeling.protocol import SAFETY, Protocol
-from labelapp.labeling.render import render_markdown
+from labelapp.labeling.text.render import render_markdown
 from labelapp.models import ChatSide, ChatTurn, Conversation, Project
 
 PAST = 10  # conversations listed

@@ -18,8 +18,8 @@ from django.utils.translation import gettext as _
 from labelapp.celery import app
 from labelapp.datasets.filters import COUNTED, matching
 from labelapp.labeling.batches import assign_to_batch, create_batch, set_deadline
-from labelapp.labeling.queue_health import recount_soon
-from labelapp.labeling.reask import reask
+from labelapp.labeling.overview.counting import recount_soon
+from labelapp.labeling.quality.reask import reask
 from labelapp.labeling.refusals import Refusal
 from labelapp.models import Batch, BulkChange, Comparison, Judgment, Project, Slot, User
 

@@ -10,8 +10,8 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST
 
 from labelapp.accounts.permissions import project_page
-from labelapp.labeling.agreement import BOTH_BAD
-from labelapp.labeling.gold import make_gold, remove_gold
+from labelapp.labeling.quality.agreement import BOTH_BAD
+from labelapp.labeling.quality.gold import make_gold, remove_gold
 from labelapp.models import Comparison, Completion, Project
 
 

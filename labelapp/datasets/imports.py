@@ -13,7 +13,7 @@ from labelapp.datasets.formats import BadRow, Row, default_group, read_row
 from labelapp.datasets.reading import MAX_LINE, numbered_lines
 from labelapp.datasets.row_answers import STEPS, Answer
 from labelapp.datasets.strict_json import BadJson, decode
-from labelapp.labeling.gold import make_gold
+from labelapp.labeling.quality.gold import make_gold
 from labelapp.labeling.queue import create_comparisons
 from labelapp.models import (
     Batch,

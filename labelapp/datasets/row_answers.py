@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from labelapp.labeling.agreement import BOTH_BAD, check_gold
 from labelapp.labeling.protocol import MOST_STRENGTH
+from labelapp.labeling.quality.agreement import BOTH_BAD, check_gold
 from labelapp.labeling.refusals import BadGold
 
 MAX_NAME = 100

@@ -11,7 +11,6 @@ from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 from django.utils.translation import gettext
 
-from labelapp.labeling import quality
 from labelapp.labeling.answers import (
     Answer,
     as_lists,
@@ -23,6 +22,7 @@ from labelapp.labeling.answers import (
 )
 from labelapp.labeling.claims import Claim
 from labelapp.labeling.protocol import Protocol, parse
+from labelapp.labeling.quality import hooks as quality
 from labelapp.labeling.queue import LEASE, claiming
 from labelapp.labeling.refusals import (
     AlreadyJudged,

@@ -9,9 +9,9 @@ from django.db import connection
 
 from labelapp.labeling.empty import why_empty
 from labelapp.labeling.protocol import Protocol, parse
+from labelapp.labeling.quality.quiz import begin_quiz
 from labelapp.labeling.queue import CLAIM, claim_values, claiming
-from labelapp.labeling.quiz import begin_quiz
-from labelapp.labeling.render import render_markdown
+from labelapp.labeling.text.render import render_markdown
 from labelapp.models import Project, Slot
 from labelapp.models.prepared import as_instance, columns, read_rows
 

@@ -7,7 +7,7 @@ from typing import Any
 from django.db.models import Count, DurationField, ExpressionWrapper, Min, Q
 from django.db.models.functions import Now
 
-from labelapp.labeling.quiz import FAILED, quiz_state
+from labelapp.labeling.quality.quiz import FAILED, quiz_state
 from labelapp.models import Membership, Project, Slot
 
 

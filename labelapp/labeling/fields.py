@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 
 from labelapp.labeling.forms import BOTH_BAD, UNRANKABLE
 from labelapp.labeling.protocol import SAFETY, Criterion, Protocol
-from labelapp.labeling.unseen import UNSEEN
+from labelapp.labeling.text.unseen import UNSEEN
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from django.db.models import F
 
-from labelapp.labeling.diffs import changes_only, word_diff
+from labelapp.labeling.text.diffs import changes_only, word_diff
 from labelapp.models import GuidelineVersion, Membership
 
 

@@ -16,9 +16,9 @@ from labelapp.labeling.desk import Item, make_item
 from labelapp.labeling.forms import AnswerForm, fields_of
 from labelapp.labeling.guidelines import mark_seen, versions_of
 from labelapp.labeling.refusals import Refusal
-from labelapp.labeling.render import render_markdown
-from labelapp.labeling.review_figures import latest_reviews
+from labelapp.labeling.reviews.figures import latest_reviews
 from labelapp.labeling.summary import summary_of
+from labelapp.labeling.text.render import render_markdown
 from labelapp.labeling.words import own_words, said_of
 from labelapp.models import Judgment, Project, Slot
 

@@ -4,7 +4,7 @@ import re
 
 from markdown_it.common.utils import escapeHtml
 
-from labelapp.labeling.unseen import UNSEEN
+from labelapp.labeling.text.unseen import UNSEEN
 
 # What markdown, mathematics or the parser's clean-up could take for more than itself: signs anywhere, white space that
 # is neither a space nor a line's end, signs and numbers that begin a line, spaces around a line, lines around all.

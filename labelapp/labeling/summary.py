@@ -8,9 +8,9 @@ from statistics import median
 from django.utils import timezone
 
 from labelapp.labeling.actions import own_judgments
-from labelapp.labeling.agreement import Share
-from labelapp.labeling.gold import gold_accuracy
-from labelapp.labeling.repeats import self_consistency
+from labelapp.labeling.quality.agreement import Share
+from labelapp.labeling.quality.gold import gold_accuracy
+from labelapp.labeling.quality.repeats import self_consistency
 from labelapp.models import Project, WorkDay
 
 PAUSE = timedelta(minutes=30)  # without a judgment: what comes after it is another sitting

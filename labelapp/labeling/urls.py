@@ -2,7 +2,9 @@
 
 from django.urls import path
 
-from labelapp.labeling import dashboard_views, labeler_views, review_views, views
+from labelapp.labeling import labeler_views, views
+from labelapp.labeling.overview import views as dashboard_views
+from labelapp.labeling.reviews import views as review_views
 
 urlpatterns = [
     path("label/", views.label, name="label"),

@@ -19,8 +19,8 @@ from labelapp.labeling.desk import open_desk
 from labelapp.labeling.drafts import save_draft
 from labelapp.labeling.empty import cap_of
 from labelapp.labeling.forms import AnswerForm, read_draft
-from labelapp.labeling.gold import Outcome, in_words
 from labelapp.labeling.guidelines import news_of
+from labelapp.labeling.quality.gold import Outcome, in_words
 from labelapp.labeling.queue import claiming, extend_lease
 from labelapp.labeling.refusals import Refusal
 from labelapp.labeling.skips import skip_item

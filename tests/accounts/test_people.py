@@ -5,8 +5,8 @@ from django.core.management import call_command
 from django.test import Client
 
 from labelapp.accounts.people import PeopleRefused, change_role, free_leases, remove_member
+from labelapp.labeling.quality.reask import reask
 from labelapp.labeling.queue import claim_slot
-from labelapp.labeling.reask import reask
 from labelapp.models import Judgment, Membership, Slot
 from tests.factories import add_member, make_comparison, make_project, make_user
 from tests.labeling.conftest import claim_and_answer

@@ -12,7 +12,7 @@ from django.utils import timezone
 from labelapp.datasets import bulk
 from labelapp.datasets.bulk import order_change, run_change, run_left_behind
 from labelapp.datasets.filters import count_up_to, matching
-from labelapp.labeling.gold import make_gold
+from labelapp.labeling.quality.gold import make_gold
 from labelapp.labeling.queue import claim_slot
 from labelapp.models import Batch, BulkChange, Comparison, Judgment, ProtocolVersion, QueueHealth, Skip, Slot
 from labelapp.tasks import change_comparisons

@@ -7,7 +7,7 @@ import pytest
 
 from labelapp.datasets.actions import freeze_snapshot
 from labelapp.labeling.batches import create_batch
-from labelapp.labeling.gold import unseen_gold
+from labelapp.labeling.quality.gold import unseen_gold
 from labelapp.labeling.queue import claim_slot
 from labelapp.models import Batch, Comparison, Judgment, Membership, ProtocolVersion
 from tests.datasets.rows import take, vote

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from labelapp.datasets.actions import freeze_snapshot
-from labelapp.labeling.gold import hand_gold, make_gold
+from labelapp.labeling.quality.gold import hand_gold, make_gold
+from labelapp.labeling.quality.quiz import begin_quiz
+from labelapp.labeling.quality.reask import reask
+from labelapp.labeling.quality.repeats import plan_repeat
 from labelapp.labeling.queue import claim_slot
-from labelapp.labeling.quiz import begin_quiz
-from labelapp.labeling.reask import reask
-from labelapp.labeling.repeats import plan_repeat
 from labelapp.models import Judgment, Project, ProtocolVersion, Slot
 from tests.datasets.rows import vote
 from tests.datasets.test_freeze import TEST, TRAIN

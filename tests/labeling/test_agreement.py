@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from labelapp.labeling.agreement import Share, check_gold, differ, disagree, is_right
+from labelapp.labeling.quality.agreement import Share, check_gold, differ, disagree, is_right
 from labelapp.labeling.refusals import BadGold
 
 A, B, TIE = [[0], [1]], [[1], [0]], [[0, 1]]

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pytest
 
 from labelapp.labeling.batches import assign_to_batch, create_batch, set_deadline, set_priority
-from labelapp.labeling.people_actions import pause, resume
+from labelapp.labeling.overview.people import pause, resume
 from labelapp.labeling.queue import claim_slot
 from labelapp.labeling.refusals import BadBatch
 from labelapp.models import Comparison, Judgment, Membership, Slot

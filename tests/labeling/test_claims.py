@@ -7,9 +7,9 @@ from django.db.models import F
 from django.utils import timezone
 
 from labelapp.labeling.actions import undo_last
+from labelapp.labeling.quality.reask import reask
+from labelapp.labeling.quality.repeats import plan_repeat
 from labelapp.labeling.queue import claim_slot
-from labelapp.labeling.reask import reask
-from labelapp.labeling.repeats import plan_repeat
 from labelapp.labeling.skips import skip_item
 from labelapp.models import Membership, Project, Skip, Slot, WorkDay
 from tests.factories import make_comparison

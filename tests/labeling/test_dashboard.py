@@ -10,15 +10,15 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from labelapp.labeling import queue_health
 from labelapp.labeling.actions import undo_last
-from labelapp.labeling.charts import by_day
-from labelapp.labeling.dashboard import read_dashboard
-from labelapp.labeling.gold import make_gold
-from labelapp.labeling.pace import Pace, cost_of, finish_of, pace_of, standing
-from labelapp.labeling.places import add_slot
+from labelapp.labeling.overview import counting as queue_health
+from labelapp.labeling.overview.charts import by_day
+from labelapp.labeling.overview.counting import recount_soon, refresh_all
+from labelapp.labeling.overview.figures import read_dashboard
+from labelapp.labeling.overview.pace import Pace, cost_of, finish_of, pace_of, standing
+from labelapp.labeling.quality.gold import make_gold
+from labelapp.labeling.quality.places import add_slot
 from labelapp.labeling.queue import claim_slot
-from labelapp.labeling.queue_health import recount_soon, refresh_all
 from labelapp.labeling.skips import skip_item
 from labelapp.models import (
     Batch,

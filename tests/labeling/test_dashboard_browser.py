@@ -4,7 +4,7 @@ import pytest
 from django.test import Client
 from playwright.sync_api import expect
 
-from labelapp.labeling.queue_health import refresh_all
+from labelapp.labeling.overview.counting import refresh_all
 from labelapp.models import QueueHealth
 from tests.factories import make_comparison, make_project, make_user
 from tests.labeling.conftest import claim_and_answer

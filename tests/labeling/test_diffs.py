@@ -5,7 +5,7 @@ from django.template.loader import render_to_string
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labelapp.labeling.diffs import changes_only, word_diff
+from labelapp.labeling.text.diffs import changes_only, word_diff
 
 texts = st.lists(st.sampled_from(["be", " ", "\n", "fair", ".", "回", "答", "\u202e", "é"]), max_size=30).map("".join)
 

@@ -10,9 +10,9 @@ from django.utils import timezone
 
 from labelapp.labeling.answers import Answer
 from labelapp.labeling.forms import AnswerForm, fields_of
-from labelapp.labeling.gold import hand_gold
 from labelapp.labeling.protocol import parse
-from labelapp.labeling.repeats import plan_repeat
+from labelapp.labeling.quality.gold import hand_gold
+from labelapp.labeling.quality.repeats import plan_repeat
 from labelapp.labeling.summary import sitting_of
 from labelapp.labeling.words import own_words
 from labelapp.models import (

@@ -5,7 +5,14 @@ from uuid import uuid4
 import pytest
 
 from labelapp.labeling.actions import undo_last
-from labelapp.labeling.gold import Outcome, gold_accuracy, hand_gold, make_gold, remove_gold, unseen_gold
+from labelapp.labeling.quality.gold import (
+    Outcome,
+    gold_accuracy,
+    hand_gold,
+    make_gold,
+    remove_gold,
+    unseen_gold,
+)
 from labelapp.labeling.queue import claim_slot
 from labelapp.labeling.refusals import BadGold
 from labelapp.labeling.skips import skip_item

@@ -6,8 +6,8 @@ import pytest
 
 from labelapp.labeling.actions import protocol_of, revise, undo_last
 from labelapp.labeling.answers import Answer
-from labelapp.labeling.gold import make_gold
-from labelapp.labeling.places import next_order
+from labelapp.labeling.quality.gold import make_gold
+from labelapp.labeling.quality.places import next_order
 from labelapp.labeling.queue import claim_slot
 from labelapp.models import Project, Slot
 from tests.factories import add_member, make_comparison, make_project, make_user

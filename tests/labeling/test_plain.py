@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from labelapp.labeling.plain import is_plain, plain_html
-from labelapp.labeling.render import render_with_markup
+from labelapp.labeling.text.render import render_with_markup
 
 SIGNS = list("ab 1.,;:!?'\"()-+=#>/@%^{}\n\n")
 PIECES = st.sampled_from(

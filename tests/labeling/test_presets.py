@@ -3,8 +3,8 @@
 import pytest
 
 from labelapp.labeling.desk import steps
-from labelapp.labeling.presets import PRESETS
 from labelapp.labeling.protocol import parse
+from labelapp.labeling.setup.presets import PRESETS
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=list(PRESETS))

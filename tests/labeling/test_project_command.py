@@ -7,8 +7,8 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
-from labelapp.labeling.presets import PRESETS
 from labelapp.labeling.protocol import parse
+from labelapp.labeling.setup.presets import PRESETS
 from labelapp.models import Project, User
 from tests.factories import make_user
 

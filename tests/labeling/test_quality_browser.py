@@ -5,8 +5,8 @@ from axe_playwright_python.sync_playwright import Axe
 from django.db import transaction
 from playwright.sync_api import expect
 
-from labelapp.labeling.gold import hand_gold, make_gold
-from labelapp.labeling.reask import reask
+from labelapp.labeling.quality.gold import hand_gold, make_gold
+from labelapp.labeling.quality.reask import reask
 from labelapp.models import Judgment
 from tests.factories import make_comparison
 from tests.labeling.conftest import claim_and_answer

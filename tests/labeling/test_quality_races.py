@@ -9,12 +9,12 @@ from django.db import connection, transaction
 
 from labelapp.labeling.actions import replace_judgment, revise
 from labelapp.labeling.answers import Answer, body_hash
-from labelapp.labeling.gold import hand_gold, make_gold
+from labelapp.labeling.quality.gold import hand_gold, make_gold
+from labelapp.labeling.quality.quiz import begin_quiz, quiz_state
+from labelapp.labeling.quality.reask import reask, return_to_labeler
+from labelapp.labeling.quality.repeats import plan_repeat
 from labelapp.labeling.queue import claim_slot, extend_lease
-from labelapp.labeling.quiz import begin_quiz, quiz_state
-from labelapp.labeling.reask import reask, return_to_labeler
 from labelapp.labeling.refusals import CannotAskAgain, Superseded
-from labelapp.labeling.repeats import plan_repeat
 from labelapp.models import Comparison, Judgment, Membership, Project, Slot
 from tests.factories import add_member, make_comparison, make_project, make_user
 from tests.labeling.conftest import answer, claim_and_answer, shown

@@ -19,11 +19,11 @@ from labelapp.labeling.actions import judge, revisable, revise, undo_last
 from labelapp.labeling.answers import Answer
 from labelapp.labeling.claims import Claim
 from labelapp.labeling.drafts import save_draft
-from labelapp.labeling.people_actions import pause, resume
+from labelapp.labeling.overview.people import pause, resume
+from labelapp.labeling.quality.reask import reask, return_to_labeler
+from labelapp.labeling.quality.repeats import plan_repeat
 from labelapp.labeling.queue import claim_slot, extend_lease
-from labelapp.labeling.reask import reask, return_to_labeler
 from labelapp.labeling.refusals import ChangedBody, Refusal
-from labelapp.labeling.repeats import plan_repeat
 from labelapp.labeling.skips import AGAIN, skip_item
 from labelapp.models import Draft, Judgment, Membership, Project, Skip, Slot, WorkDay
 from tests.factories import add_member, make_comparison, make_project, make_user

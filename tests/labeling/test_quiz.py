@@ -5,9 +5,9 @@ import pytest
 from labelapp.labeling.actions import undo_last
 from labelapp.labeling.claims import claim_of
 from labelapp.labeling.desk import open_desk
-from labelapp.labeling.gold import gold_accuracy
+from labelapp.labeling.quality.gold import gold_accuracy
+from labelapp.labeling.quality.quiz import begin_quiz, let_in, let_try_again, quiz_lacks_gold, quiz_state
 from labelapp.labeling.queue import claim_slot
-from labelapp.labeling.quiz import begin_quiz, let_in, let_try_again, quiz_lacks_gold, quiz_state
 from labelapp.labeling.refusals import NoQuiz, NotAnAnswer
 from labelapp.labeling.skips import skip_item
 from labelapp.models import Membership, Project, Slot

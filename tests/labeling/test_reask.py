@@ -6,8 +6,8 @@ import pytest
 
 from labelapp.labeling.actions import undo_last
 from labelapp.labeling.claims import claim_of
+from labelapp.labeling.quality.reask import made_under, reask, return_to_labeler
 from labelapp.labeling.queue import claim_slot
-from labelapp.labeling.reask import made_under, reask, return_to_labeler
 from labelapp.labeling.refusals import CannotAskAgain
 from labelapp.labeling.skips import skip_item
 from labelapp.models import GuidelineVersion, Judgment, Membership, ProtocolVersion, Slot, WorkDay

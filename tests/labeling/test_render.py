@@ -1,6 +1,6 @@
 import pytest
 
-from labelapp.labeling.render import render_markdown
+from labelapp.labeling.text.render import render_markdown
 
 ATTACKS = [
     "<script>alert(1)</script>",

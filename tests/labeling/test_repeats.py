@@ -6,9 +6,9 @@ import pytest
 from django.utils import timezone
 
 from labelapp.labeling.actions import undo_last
-from labelapp.labeling.quality import drawn
+from labelapp.labeling.quality.hooks import drawn
+from labelapp.labeling.quality.repeats import DUE_AFTER, DUE_AFTER_JUDGED, plan_repeat, self_consistency
 from labelapp.labeling.queue import claim_slot
-from labelapp.labeling.repeats import DUE_AFTER, DUE_AFTER_JUDGED, plan_repeat, self_consistency
 from labelapp.models import Comparison, Judgment, Project, Slot, WorkDay
 from tests.factories import make_comparison, make_project
 from tests.labeling.conftest import answer, claim_and_answer

@@ -6,14 +6,14 @@ from uuid import uuid4
 import pytest
 from django.db import connections
 
-from labelapp.labeling import review_queue
 from labelapp.labeling.actions import last_judgment, revisable, revise, undo_last
 from labelapp.labeling.answers import Answer
+from labelapp.labeling.quality.reask import reask
 from labelapp.labeling.queue import claim_slot
-from labelapp.labeling.reask import reask
 from labelapp.labeling.refusals import AlreadyReviewed, NotAnAnswer, NothingToUndo, NotYours, Superseded
-from labelapp.labeling.review_queue import next_review
-from labelapp.labeling.reviews import accept, correct, send_back
+from labelapp.labeling.reviews import queue as review_queue
+from labelapp.labeling.reviews.actions import accept, correct, send_back
+from labelapp.labeling.reviews.queue import next_review
 from labelapp.models import Judgment, Review, Slot
 from tests.factories import make_comparison, make_project
 from tests.labeling.conftest import answer, claim_and_answer

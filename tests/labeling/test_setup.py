@@ -8,14 +8,11 @@ from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
-from labelapp.labeling.composer import Composer, as_data
-from labelapp.labeling.extension import extend_open_comparisons
-from labelapp.labeling.gold import make_gold
-from labelapp.labeling.presets import PRESETS
 from labelapp.labeling.protocol import Criterion, Protocol, parse
+from labelapp.labeling.quality.gold import make_gold
 from labelapp.labeling.queue import claim_slot
 from labelapp.labeling.refusals import BadProtocol, BadSetup, NameTaken
-from labelapp.labeling.setup_actions import (
+from labelapp.labeling.setup.actions import (
     Moved,
     Rules,
     create_project,
@@ -24,6 +21,9 @@ from labelapp.labeling.setup_actions import (
     save_text,
     set_rules,
 )
+from labelapp.labeling.setup.composer import Composer, as_data
+from labelapp.labeling.setup.extension import extend_open_comparisons
+from labelapp.labeling.setup.presets import PRESETS
 from labelapp.models import Comparison, ConsentVersion, GuidelineVersion, Project, Slot
 from tests.factories import make_comparison, make_project, make_user
 from tests.labeling.conftest import claim_and_answer

@@ -6,9 +6,9 @@ from django.test import Client
 from django.urls import reverse
 from playwright.sync_api import expect
 
-from labelapp.labeling.presets import PRESETS
 from labelapp.labeling.protocol import parse
-from labelapp.labeling.setup_actions import save_protocol, save_text
+from labelapp.labeling.setup.actions import save_protocol, save_text
+from labelapp.labeling.setup.presets import PRESETS
 from labelapp.models import ConsentVersion, GuidelineVersion, Judgment
 from tests.factories import make_comparison, make_project, make_user
 

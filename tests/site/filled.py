@@ -17,10 +17,10 @@ from labelapp.labeling.actions import judge
 from labelapp.labeling.answers import Answer
 from labelapp.labeling.claims import claim_of
 from labelapp.labeling.consent import accept_consent
-from labelapp.labeling.people_actions import pause
+from labelapp.labeling.overview.counting import refresh_all
+from labelapp.labeling.overview.people import pause
 from labelapp.labeling.protocol import Criterion, Protocol, parse
 from labelapp.labeling.queue import claim_slot
-from labelapp.labeling.queue_health import refresh_all
 from labelapp.models import Membership, Project, Review, Round, Skip, Snapshot, User, Version
 from labelapp.rounds.promote import deployment_of, promote
 from tests.factories import add_member, make_comparison, make_project, make_prompt, make_user

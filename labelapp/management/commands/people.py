@@ -5,7 +5,7 @@ import json
 from django.core.management.base import BaseCommand
 from django.utils import timezone
 
-from labelapp.labeling.dashboard import status_of, work_by_person
+from labelapp.labeling.overview.figures import status_of, work_by_person
 from labelapp.management.asking import project_named
 from labelapp.models import Membership, Project
 

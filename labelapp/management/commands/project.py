@@ -10,9 +10,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 
-from labelapp.labeling.presets import PRESETS
 from labelapp.labeling.refusals import BadSetup
-from labelapp.labeling.setup_actions import create_project
+from labelapp.labeling.setup.actions import create_project
+from labelapp.labeling.setup.presets import PRESETS
 from labelapp.models import Project, User
 
 PRESET_HELP = "what is asked at first: " + ", ".join(PRESETS)

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence
 
-from labelapp.labeling.reask import VOTES
+from labelapp.labeling.quality.reask import VOTES
 from labelapp.models import Comparison, Slot
 
 

@@ -6,8 +6,8 @@ from collections import defaultdict
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 
-from labelapp.labeling.places import next_order
-from labelapp.labeling.reask import VOTES
+from labelapp.labeling.quality.places import next_order
+from labelapp.labeling.quality.reask import VOTES
 from labelapp.models import Comparison, Project, Slot
 
 CHUNK = 1000  # comparisons in one transaction, so that nobody waits long for their locks

@@ -16,8 +16,8 @@ from labelapp.accounts.forms import InviteForm, MemberForm
 from labelapp.accounts.invitations import closed_because, invite, revoke_invitation
 from labelapp.accounts.people import PeopleRefused, change_role, remove_member, set_cap, set_tags
 from labelapp.accounts.permissions import project_page
-from labelapp.labeling.people_actions import pause, resume
-from labelapp.labeling.quiz import let_in, let_try_again, quiz_state
+from labelapp.labeling.overview.people import pause, resume
+from labelapp.labeling.quality.quiz import let_in, let_try_again, quiz_state
 from labelapp.labeling.refusals import Refusal
 from labelapp.models import Membership, Project, WorkDay
 

@@ -10,8 +10,8 @@ from datetime import timedelta
 from django.db.models import OuterRef, Subquery, Sum
 from django.utils import timezone
 
-from labelapp.labeling.agreement import Share, compares, differ
-from labelapp.labeling.places import add_slot, lock_comparison
+from labelapp.labeling.quality.agreement import Share, compares, differ
+from labelapp.labeling.quality.places import add_slot, lock_comparison
 from labelapp.models import Comparison, ComparisonCompletion, Judgment, Project, Slot, WorkDay, text_hash
 
 DUE_AFTER = timedelta(days=1)

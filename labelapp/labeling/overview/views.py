@@ -6,8 +6,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
 from labelapp.accounts.permissions import project_page
-from labelapp.labeling.dashboard import read_dashboard
-from labelapp.labeling.quiz import quiz_lacks_gold
+from labelapp.labeling.overview.figures import read_dashboard
+from labelapp.labeling.quality.quiz import quiz_lacks_gold
 from labelapp.models import Project
 
 

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from labelapp.labeling import people_views as views
+from labelapp.labeling.overview import people_views as views
 
 urlpatterns = [
     path("people/", views.people, name="people"),

@@ -94,4 +94,4 @@ def next_review(*, project: Project, reviewer, past: list[int] = ()) -> Waiting 
 
 def salt() -> str:
     """Ids are made by browsers: nobody can look for one that is not drawn."""
-    return salted_hmac("labelapp.labeling.reviews", "drawn", algorithm="sha256").hexdigest()
+    return salted_hmac("labelapp.labeling.reviews.actions", "drawn", algorithm="sha256").hexdigest()

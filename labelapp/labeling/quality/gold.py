@@ -9,8 +9,8 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils.translation import gettext
 
-from labelapp.labeling.agreement import Share, check_gold, is_right
-from labelapp.labeling.places import add_slot
+from labelapp.labeling.quality.agreement import Share, check_gold, is_right
+from labelapp.labeling.quality.places import add_slot
 from labelapp.models import Comparison, Judgment, Membership, Project, Skip, Slot
 
 CHECKS = (Slot.Purpose.GOLD, Slot.Purpose.QUIZ)

@@ -15,10 +15,10 @@ from labelapp.labeling.actions import protocol_of
 from labelapp.labeling.forms import AnswerForm, fields_of
 from labelapp.labeling.labeler_views import item_of
 from labelapp.labeling.refusals import NotAnAnswer, Refusal
-from labelapp.labeling.review_figures import agreement, latest_reviews
-from labelapp.labeling.review_queue import next_review
-from labelapp.labeling.review_words import headline, in_words
-from labelapp.labeling.reviews import accept, correct, reviewable, send_back
+from labelapp.labeling.reviews.actions import accept, correct, reviewable, send_back
+from labelapp.labeling.reviews.figures import agreement, latest_reviews
+from labelapp.labeling.reviews.queue import next_review
+from labelapp.labeling.reviews.words import headline, in_words
 from labelapp.labeling.words import said_of
 from labelapp.models import Judgment, Project, Review
 

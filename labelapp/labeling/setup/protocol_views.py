@@ -9,12 +9,12 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_POST
 
 from labelapp.accounts.permissions import project_page
-from labelapp.labeling.changes import protocol_changes
-from labelapp.labeling.composer import Composer
-from labelapp.labeling.presets import PRESETS
-from labelapp.labeling.preview import preview_document
 from labelapp.labeling.protocol import Protocol, parse
-from labelapp.labeling.setup_actions import move_open_comparisons, save_protocol
+from labelapp.labeling.setup.actions import move_open_comparisons, save_protocol
+from labelapp.labeling.setup.changes import protocol_changes
+from labelapp.labeling.setup.composer import Composer
+from labelapp.labeling.setup.presets import PRESETS
+from labelapp.labeling.setup.preview import preview_document
 from labelapp.models import Project, ProtocolVersion
 
 

@@ -2,7 +2,8 @@
 
 from django.urls import include, path
 
-from labelapp.labeling import protocol_views, setup_views, text_views
+from labelapp.labeling.setup import protocol_views, text_views
+from labelapp.labeling.setup import views as setup_views
 
 texts = [
     path(f"{name}/", text_views.text_page, {"name": name}, name=f"setup_{name}") for name in text_views.KINDS

@@ -2,12 +2,12 @@
 
 from django.utils.crypto import salted_hmac
 
-from labelapp.labeling.agreement import compares
-from labelapp.labeling.gold import CHECKS, hand_gold, outcome_of
-from labelapp.labeling.overlap import add_place_on_disagreement
-from labelapp.labeling.quiz import finish_quiz
-from labelapp.labeling.reask import VOTES
-from labelapp.labeling.repeats import drop_repeat, plan_repeat
+from labelapp.labeling.quality.agreement import compares
+from labelapp.labeling.quality.gold import CHECKS, hand_gold, outcome_of
+from labelapp.labeling.quality.overlap import add_place_on_disagreement
+from labelapp.labeling.quality.quiz import finish_quiz
+from labelapp.labeling.quality.reask import VOTES
+from labelapp.labeling.quality.repeats import drop_repeat, plan_repeat
 from labelapp.models import Judgment, Project, Slot
 
 
@@ -63,5 +63,5 @@ def drawn(what: str, judgment: Judgment) -> float:
     So an undo and another answer draw no second time, and no statement is needed to remember the draw.
     """
     about = f"{what}/{judgment.comparison_id}/{judgment.labeler_id}"
-    digest = salted_hmac("labelapp.labeling.quality", about, algorithm="sha256").digest()
+    digest = salted_hmac("labelapp.labeling.quality.hooks", about, algorithm="sha256").digest()
     return int.from_bytes(digest[:8]) / 2**64

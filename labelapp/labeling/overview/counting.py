@@ -12,8 +12,8 @@ from django.db import connection, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from labelapp.labeling.gold import gold_accuracy
-from labelapp.labeling.repeats import self_consistency
+from labelapp.labeling.quality.gold import gold_accuracy
+from labelapp.labeling.quality.repeats import self_consistency
 from labelapp.models import Batch, LabelerPace, Project, QueueHealth, Slot, WorkDay, WorkHour
 
 REST = 50  # a count that took a second is not repeated for 50 seconds

@@ -12,7 +12,7 @@ from latex2mathml.converter import Converter
 from markdown_it import MarkdownIt
 from markdown_it.common.utils import escapeHtml
 
-from labelapp.labeling.unseen import UNSEEN, show_unseen
+from labelapp.labeling.text.unseen import UNSEEN, show_unseen
 
 LONGEST = 2000  # characters of one formula
 LONGEST_TOGETHER = 10_000  # and of all formulas in a text: the converter takes about 15 microseconds for each

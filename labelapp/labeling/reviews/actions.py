@@ -8,7 +8,7 @@ from django.utils.translation import gettext
 
 from labelapp.labeling.actions import replace_judgment
 from labelapp.labeling.answers import Answer, body_hash
-from labelapp.labeling.reask import return_to_labeler
+from labelapp.labeling.quality.reask import return_to_labeler
 from labelapp.labeling.refusals import AlreadyReviewed, NotAnAnswer, NotYours, Superseded
 from labelapp.labeling.words import said_of
 from labelapp.models import Judgment, Project, Review, Slot

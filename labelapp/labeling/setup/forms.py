@@ -5,8 +5,7 @@ from dataclasses import fields
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from labelapp.labeling.presets import PRESETS
-from labelapp.labeling.setup_actions import (
+from labelapp.labeling.setup.actions import (
     LONGEST_DESCRIPTION,
     LONGEST_NAME,
     LONGEST_TEXT,
@@ -16,6 +15,7 @@ from labelapp.labeling.setup_actions import (
     MOST_SECONDS,
     Rules,
 )
+from labelapp.labeling.setup.presets import PRESETS
 from labelapp.models import Project
 
 

@@ -1,8 +1,8 @@
 """Adaptive overlap: where people disagree, one more is asked, up to the project's maximum."""
 
-from labelapp.labeling.agreement import disagree
-from labelapp.labeling.places import add_slot, lock_comparison
-from labelapp.labeling.reask import VOTES
+from labelapp.labeling.quality.agreement import disagree
+from labelapp.labeling.quality.places import add_slot, lock_comparison
+from labelapp.labeling.quality.reask import VOTES
 from labelapp.models import Judgment, Project, Slot
 
 

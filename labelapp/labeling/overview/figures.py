@@ -10,9 +10,18 @@ from typing import NamedTuple
 from django.db.models import Max, Sum
 from django.utils import timezone
 
-from labelapp.labeling.agreement import Share
-from labelapp.labeling.charts import Chart, by_day, by_hour
-from labelapp.labeling.pace import Cost, Finish, Pace, ahead_of, cost_of, finish_of, pace_of, standing
+from labelapp.labeling.overview.charts import Chart, by_day, by_hour
+from labelapp.labeling.overview.pace import (
+    Cost,
+    Finish,
+    Pace,
+    ahead_of,
+    cost_of,
+    finish_of,
+    pace_of,
+    standing,
+)
+from labelapp.labeling.quality.agreement import Share
 from labelapp.labeling.queue import LEASE
 from labelapp.models import LabelerPace, Membership, Project, QueueHealth, Skip, Slot, WorkDay
 

@@ -7,8 +7,8 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext
 
-from labelapp.labeling.gold import first_answers, gold_of, right_of, unseen_gold
-from labelapp.labeling.places import add_slot, lock_comparison
+from labelapp.labeling.quality.gold import first_answers, gold_of, right_of, unseen_gold
+from labelapp.labeling.quality.places import add_slot, lock_comparison
 from labelapp.labeling.refusals import NoQuiz
 from labelapp.models import Judgment, Membership, Project, Slot
 

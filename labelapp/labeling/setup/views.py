@@ -11,14 +11,14 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from labelapp.accounts.permissions import may_found, project_page
-from labelapp.labeling.changes import described
-from labelapp.labeling.extension import extend_open_comparisons, wanting
-from labelapp.labeling.gold import gold_of
-from labelapp.labeling.presets import PRESETS
 from labelapp.labeling.protocol import parse
+from labelapp.labeling.quality.gold import gold_of
 from labelapp.labeling.refusals import BadSetup
-from labelapp.labeling.setup_actions import create_project, rename_project, set_rules
-from labelapp.labeling.setup_forms import NewProjectForm, ProjectForm, RulesForm
+from labelapp.labeling.setup.actions import create_project, rename_project, set_rules
+from labelapp.labeling.setup.changes import described
+from labelapp.labeling.setup.extension import extend_open_comparisons, wanting
+from labelapp.labeling.setup.forms import NewProjectForm, ProjectForm, RulesForm
+from labelapp.labeling.setup.presets import PRESETS
 from labelapp.models import Project
 
 COUNTED = 10_000  # more than these are "more than"

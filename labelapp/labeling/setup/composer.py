@@ -9,9 +9,9 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext_lazy
 
-from labelapp.labeling import changes
 from labelapp.labeling.protocol import LONGEST_TEXT, MOST_STRENGTH, Criterion, Protocol, parse
 from labelapp.labeling.refusals import BadProtocol
+from labelapp.labeling.setup import changes
 
 MOST_CRITERIA = 20
 LISTS = ("grades", "span_reasons", "chips")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from labelapp.labeling.diffs import Parts, word_diff
 from labelapp.labeling.protocol import Criterion, Protocol
+from labelapp.labeling.text.diffs import Parts, word_diff
 
 FORMS = {
     "pair": gettext_lazy("Pairs on graded steps; more than two are ranked"),

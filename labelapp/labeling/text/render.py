@@ -10,9 +10,9 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 
-from labelapp.labeling import mathematics
 from labelapp.labeling.plain import is_plain, plain_html
-from labelapp.labeling.unseen import show_unseen
+from labelapp.labeling.text import mathematics
+from labelapp.labeling.text.unseen import show_unseen
 
 LONGEST = 40_000  # characters; more is shown raw: the worst there is takes about 35 microseconds for each
 DEEPEST = 20  # blocks within blocks; the parser leaves out what is deeper, so all of such a text is shown raw

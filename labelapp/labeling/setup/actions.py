@@ -11,8 +11,8 @@ from django.db.models.functions import Coalesce
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
-from labelapp.labeling.gold import gold_of
 from labelapp.labeling.protocol import Protocol, parse
+from labelapp.labeling.quality.gold import gold_of
 from labelapp.labeling.refusals import BadSetup, NameTaken
 from labelapp.models import (
     Comparison,

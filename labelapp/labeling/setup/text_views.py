@@ -12,13 +12,13 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_POST
 
 from labelapp.accounts.permissions import project_page
-from labelapp.labeling.diffs import word_diff
-from labelapp.labeling.protocol_views import two_of
-from labelapp.labeling.reask import made_under, reask
+from labelapp.labeling.quality.reask import made_under, reask
 from labelapp.labeling.refusals import BadSetup
-from labelapp.labeling.render import render_markdown
-from labelapp.labeling.setup_actions import LONGEST_TEXT, require_consent, save_text
-from labelapp.labeling.setup_forms import TextForm
+from labelapp.labeling.setup.actions import LONGEST_TEXT, require_consent, save_text
+from labelapp.labeling.setup.forms import TextForm
+from labelapp.labeling.setup.protocol_views import two_of
+from labelapp.labeling.text.diffs import word_diff
+from labelapp.labeling.text.render import render_markdown
 from labelapp.models import ConsentVersion, GuidelineVersion, Project
 
 LONGEST_NOTE = 1000

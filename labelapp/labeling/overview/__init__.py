@@ -1,0 +1,1 @@
+"""The labeling of a project as its admin sees it: pace, queue, people."""

@@ -1,0 +1,1 @@
+"""What keeps judgments honest: disagreement, swapped repeats, gold, the quiz, and what is asked again."""

@@ -1,0 +1,1 @@
+"""What a reviewer does with the judgments of others."""

@@ -1,0 +1,1 @@
+"""What an admin sets up: the project, its protocol, its texts, the rules of its queue."""

@@ -1,0 +1,1 @@
+"""Model output as safe HTML."""
