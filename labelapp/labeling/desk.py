@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from django.db import connection
 
@@ -168,15 +169,17 @@ def make_item(
         protocol_id=protocol_id,
         turns=turns[:-1],
         asked=turns[-1] | {"number": len(turns), "short": len(turns[-1]["content"]) <= 240},
-        responses=[
-            {"place": place, "letter": chr(ord("A") + place), "text": text, "html": render_markdown(text)}
-            for place, text in enumerate(texts)
-        ],
+        responses=[response(place, text, render_markdown(text)) for place, text in enumerate(texts)],
         steps=steps(protocol),
         draft=draft,
     )
 
 
+def response(place: int, text: str, html: str) -> dict[str, Any]:
+    return {"place": place, "letter": chr(ord("A") + place), "text": text, "html": html}
+
+
+@lru_cache(maxsize=256)
 def steps(protocol: Protocol) -> list[Step]:
     """The grades from left to right, with keys from 1: seven for a most of 3 and a tie."""
     most = protocol.max_strength

@@ -1,9 +1,11 @@
 """What the browser may say, as an Answer."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from django import forms
+from django.core.exceptions import ValidationError
 from django.utils.translation import gettext
 
 from labelapp.labeling.answers import LONGEST_TEXT, Answer, ranking_of
@@ -15,34 +17,37 @@ UNRANKABLE = "x"
 LONGEST_SECONDS = 3600
 
 
-class AnswerForm(forms.Form):
+FIELDS = {
+    "claim": forms.CharField(),
+    "submission_id": forms.UUIDField(),
+    "answer": forms.CharField(required=False),
+    "rationale": forms.CharField(required=False, max_length=5000),
+    "rewrite": forms.CharField(required=False, max_length=LONGEST_TEXT, strip=False),
+    "rewrite_of": forms.IntegerField(required=False, min_value=0, max_value=MOST - 1),
+    "spans": forms.JSONField(required=False),
+    "active_seconds": forms.FloatField(required=False, min_value=0),
+    "seen": forms.CharField(required=False, max_length=200),
+}
+
+
+class AnswerForm:
     """One submitted answer: a step, both bad, or a rank for every response; and what else the protocol asks.
 
     Fields by place: rank_<place>, rating_<key>_<place>, safety_<place>. `spans` is a JSON list of {"place", "start",
-    "end", "quote", "reason"}; `reasons` may come more than once; `seen` is a comma list of shares by place.
+    "end", "quote", "reason"}; `reasons` may come more than once; `seen` is a comma list of shares by place. A Form of
+    Django would copy its fields for each answer, and they only read.
 
     active_seconds and seen are what the browser measured. The page holds back an answer that comes before the project's
     minimum_seconds; nothing is refused here for it, since clocks and windows differ: the measures are stored.
     """
 
-    claim = forms.CharField()
-    submission_id = forms.UUIDField()
-    answer = forms.CharField(required=False)
-    rationale = forms.CharField(required=False, max_length=5000)
-    rewrite = forms.CharField(required=False, max_length=LONGEST_TEXT, strip=False)
-    rewrite_of = forms.IntegerField(required=False, min_value=0, max_value=MOST - 1)
-    spans = forms.JSONField(required=False)
-    active_seconds = forms.FloatField(required=False, min_value=0)
-    seen = forms.CharField(required=False, max_length=200)
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        self.data = data
+        self.cleaned_data: dict[str, Any] = {}
 
     def said(self, protocol: Protocol, size: int) -> dict[str, Any]:
         """submission_id, answer, active_seconds and seen, as judge() takes them. Raises NotAnAnswer."""
-        if not self.is_valid():
-            field, errors = next(iter(self.errors.items()))
-            raise NotAnAnswer(
-                gettext("%(value)s: %(errors)s Correct it and submit again.")
-                % {"value": field.replace('_', ' '), "errors": errors[0]}
-            )
+        self.cleaned_data = {name: self._cleaned(name, field) for name, field in FIELDS.items()}
         seconds = self.cleaned_data["active_seconds"]
         return {
             "submission_id": self.cleaned_data["submission_id"],
@@ -50,6 +55,15 @@ class AnswerForm(forms.Form):
             "active_seconds": None if seconds is None else min(seconds, LONGEST_SECONDS),
             "seen": self._seen(size),
         }
+
+    def _cleaned(self, name: str, field: forms.Field) -> Any:
+        try:
+            return field.clean(self.data.get(name))
+        except ValidationError as error:
+            raise NotAnAnswer(
+                gettext("%(value)s: %(errors)s Correct it and submit again.")
+                % {"value": name.replace("_", " "), "errors": error.messages[0]}
+            ) from None
 
     def _compared(self, protocol: Protocol, size: int) -> dict[str, Any]:
         answer = self.cleaned_data["answer"]

@@ -23,6 +23,7 @@ from labelapp.labeling.guidelines import news_of
 from labelapp.labeling.quality.gold import Outcome, in_words
 from labelapp.labeling.queue import claiming, extend_lease
 from labelapp.labeling.refusals import Refusal
+from labelapp.labeling.section import TEMPLATE, section_of
 from labelapp.labeling.skips import skip_item
 from labelapp.models import Membership, Project, Skip, Slot
 
@@ -148,7 +149,7 @@ def show_desk(
     context = {"desk": desk, "item": desk.item, "announce": announce, "refusal": refusal, "section": "label"}
     context["outcome"] = outcome and in_words(outcome)
     context["skip_reasons"] = Skip.Reason.choices
-    context["csrf_token"] = get_token(request)  # one for all forms; the context processor makes each its own
+    context["csrf_token"] = token_of(request)
     context |= {"cap": cap_of(request.membership, project), "news": news_of(request.membership, desk.guideline)}
     if item := desk.item:
         context["hidden"] = {
@@ -158,13 +159,22 @@ def show_desk(
             "active_seconds": "",
         }
         context["kept"] = kept if kept and kept.get("slot") == str(item.slot.pk) else item.draft
-    template = "labeling/_comparison.html" if request.htmx else "labeling/compare.html"
-    response = TemplateResponse(request, template, context, status=refusal.status if refusal else 200)
+    section = section_of(context, project) if request.htmx else None
+    if section is None:
+        template = TEMPLATE if request.htmx else "labeling/compare.html"
+        response = TemplateResponse(request, template, context, status=refusal.status if refusal else 200)
+    else:
+        response = HttpResponse(section)
     response["X-Section"] = "comparison"  # so that the script knows an answer of ours from a sign-in page,
     response["X-Labeler"] = str(request.user.pk)  # and whose session it is that sends its answers
     if saved:
         response["X-Saved"] = str(saved)
     return response
+
+
+def token_of(request: HttpRequest) -> str:
+    """One token for all forms; the context processor makes each its own. htmx gets the one again that it sent."""
+    return (request.htmx and request.POST.get("csrfmiddlewaretoken")) or get_token(request)
 
 
 def signed(request: HttpRequest, project: Project, item, guideline: dict | None) -> str:
