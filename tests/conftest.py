@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,10 +21,33 @@ BROWSER_FLAGS = [
 ]
 
 
+EMPTYING_TRIES = 5  # a page of a browser that is closing may still be asking something while tables are emptied
+
+
 def pytest_configure(config):
     from django.conf import settings
 
     settings.PASSWORD_HASHERS = ["tests.hashing.QuickHasher"]
+    empty_tables_again_after_a_deadlock()
+
+
+def empty_tables_again_after_a_deadlock() -> None:
+    """Have Django's emptying of the tables after a test tried again where another process was in its way."""
+    from django.core.management.base import CommandError
+    from django.test import TransactionTestCase
+
+    empty = TransactionTestCase._fixture_teardown
+
+    def patient(self):
+        for attempt in range(1, EMPTYING_TRIES + 1):
+            try:
+                return empty(self)
+            except CommandError as error:
+                if "deadlock" not in str(error.__cause__) or attempt == EMPTYING_TRIES:
+                    raise
+                time.sleep(0.2 * attempt)
+
+    TransactionTestCase._fixture_teardown = patient
 
 
 @pytest.hookimpl(trylast=True)

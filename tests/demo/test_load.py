@@ -32,7 +32,7 @@ def demo(django_db_setup, django_db_blocker):
         patch.setattr(load, "BASE_MODEL", Path("/nonexistent"))
         project = load_demo()
         yield project
-        call_command("flush", interactive=False, verbosity=0)
+        call_command("flush", interactive=False, verbosity=0, reset_sequences=False)  # ids name rows for good
 
 
 pytestmark = pytest.mark.django_db(transaction=False)

@@ -69,7 +69,7 @@ def db(django_db_setup, django_db_blocker) -> Iterator[None]:
     """Rows that other processes can see, for all tests of this folder; the database is emptied at the end."""
     with django_db_blocker.unblock():
         yield
-        call_command("flush", interactive=False, verbosity=0)
+        call_command("flush", interactive=False, verbosity=0, reset_sequences=False)  # ids name rows for good
 
 
 @pytest.fixture(scope="package")
