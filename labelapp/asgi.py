@@ -14,4 +14,5 @@ from labelapp.leash import follow_supervisor  # noqa: E402 - the tables exist on
 from labelapp.processes import beat_heart  # noqa: E402
 
 follow_supervisor()
-beat_heart("web", f"{os.environ.get('LABELAPP_PROCESS', 'web')}-{os.getpid()}")
+name = f"{os.environ.get('LABELAPP_PROCESS', 'web')}-{os.getpid()}"
+beat_heart("web", name, address=os.environ.get("LABELAPP_ADDRESS", ""))

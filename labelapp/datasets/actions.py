@@ -14,7 +14,6 @@ from alignment.manifest import verify, write_manifest
 from labelapp.datasets.freeze import SPLITS, Counts, write_files
 from labelapp.datasets.imports import (
     NumberedRow,
-    Report,
     batches,
     lock_imports,
     read_lines,
@@ -22,6 +21,7 @@ from labelapp.datasets.imports import (
     refresh_planner_statistics,
     store_rows,
 )
+from labelapp.datasets.report import Report
 from labelapp.models import Project, Snapshot, User
 
 LARGE = 1000  # new rows, from which on the planner's statistics are worth a refresh

@@ -1,7 +1,8 @@
 """What a row of a preference file says. Pure functions; every refusal is a BadRow with its reason.
 
 Taken are TRL's preference format (explicit and implicit prompt, plain text and conversational), the whole dialogues
-of HH-RLHF, rows of completions: our own judgments.jsonl, or open questions where no answer is given; and fresh prompts.
+of HH-RLHF, rows of completions: our own judgments.jsonl, or open questions where no answer is given (one completion
+to rate, or none where the labeler writes the answer); and fresh prompts.
 """
 
 import re
@@ -27,6 +28,7 @@ ROLES = {"system", "user", "assistant"}
 DIALOGUE = re.compile(r"\n\n(Human|Assistant):")
 SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 MAX_COMPLETIONS = 9
+ANSWERS = ("ranking", "strength", "both_bad", "gold", "rewrite")  # what nobody can say of one completion, or of none
 
 
 @dataclass(frozen=True)
@@ -195,12 +197,14 @@ def _common_text(chosen: str, rejected: str) -> tuple[list[dict[str, str]], str,
 
 def _set_row(record: dict[str, Any], source: str) -> Row:
     completions = record["completions"]
-    if not isinstance(completions, list) or not 2 <= len(completions) <= MAX_COMPLETIONS:
-        raise BadRow(f"completions must be a list of 2 to {MAX_COMPLETIONS} texts")
+    if not isinstance(completions, list) or len(completions) > MAX_COMPLETIONS:
+        raise BadRow(f"completions must be a list of at most {MAX_COMPLETIONS} texts")
     if not all(isinstance(text, str) for text in completions):
         raise BadRow("completions must be texts")
     if "prompt" not in record:
         raise BadRow("completions need a prompt")
+    if len(completions) < 2 and (said := [key for key in ANSWERS if record.get(key)]):
+        raise BadRow(f"{said[0]} compares 2 completions or more, this row has {len(completions)}")
     authors = record.get("authors") or [f"import:{source}"] * len(completions)
     if not isinstance(authors, list) or len(authors) != len(completions):
         raise BadRow("authors must name one author for each completion")

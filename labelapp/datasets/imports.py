@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any, BinaryIO
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -11,8 +10,10 @@ from django.db import connection
 
 from labelapp.datasets.formats import BadRow, Row, default_group, read_row
 from labelapp.datasets.reading import MAX_LINE, numbered_lines
+from labelapp.datasets.report import Report
 from labelapp.datasets.row_answers import STEPS, Answer
 from labelapp.datasets.strict_json import BadJson, decode
+from labelapp.labeling.protocol import parse
 from labelapp.labeling.quality.gold import make_gold
 from labelapp.labeling.queue import create_comparisons
 from labelapp.models import (
@@ -29,35 +30,8 @@ from labelapp.models import (
 )
 
 BATCH = 1000
-REASONS_KEPT = 100
 
 NumberedRow = tuple[int, Row]
-
-
-@dataclass
-class Report:
-    """What an import did, or would have done: counts of new rows, and every refused row with its reason."""
-
-    source: str
-    rows: int = 0
-    prompts: int = 0
-    fresh_prompts: int = 0
-    completions: int = 0
-    comparisons: int = 0
-    judgments: int = 0
-    open_comparisons: int = 0
-    known: int = 0
-    bad_rows: int = 0
-    reasons: list[tuple[int, str]] = field(default_factory=list)
-
-    def refuse(self, number: int, reason: str) -> None:
-        """Count a bad row. The first 100 reasons are kept."""
-        self.bad_rows += 1
-        if len(self.reasons) < REASONS_KEPT:
-            self.reasons.append((number, reason))
-
-    def as_dict(self) -> dict:
-        return asdict(self) | {"reasons": [{"row": number, "reason": reason} for number, reason in self.reasons]}
 
 
 def read_lines(stream: BinaryIO, report: Report, *, max_bytes: int | None) -> Iterator[NumberedRow]:
@@ -105,12 +79,24 @@ def refresh_planner_statistics() -> None:
 
 def store_rows(project: Project, protocol: ProtocolVersion, batch: list[NumberedRow], report: Report) -> None:
     """Write what is not there yet. Rows that contradict what is there go into the report."""
+    sizes = parse(protocol.definition).sizes
+    batch = [(number, row) for number, row in batch if _fits(number, row, sizes, report)]
     prompts = _store_prompts(project, batch, report)
     batch = [(number, row) for number, row in batch if _keeps_group(number, row, prompts, report)]
     batch = [(number, row) for number, row in batch if not row.fresh]
     completions = _store_completions(batch, prompts, report)
     comparisons = _store_comparisons(project, batch, prompts, completions, report)
     _store_judgments(project, protocol, batch, comparisons, report)
+
+
+def _fits(number: int, row: Row, sizes: range, report: Report) -> bool:
+    """Whether the project's protocol can ask about that many completions."""
+    size = len(row.completions)
+    if row.fresh or size in sizes:
+        return True
+    wanted = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else "none: the labeler writes the answer"
+    report.refuse(number, f"{size} completions, where this project's protocol asks about {wanted}")
+    return False
 
 
 def _store_prompts(project: Project, batch: list[NumberedRow], report: Report) -> dict[str, Prompt]:

@@ -134,7 +134,7 @@ def _check_rating(criterion: Criterion, values: tuple[int | None, ...], size: in
                 % {"label": criterion.label, "value": value, "step": steps[0], "step2": steps[-1]}
             )
     if criterion.required and (not values or None in values):
-        raise NotAnAnswer(gettext("%(label)s: give a value for every response.") % {"label": criterion.label})
+        raise NotAnAnswer(gettext("Give every response a value for “%(label)s”.") % {"label": criterion.label})
 
 
 def _check_spans(answer: Answer, size: int, protocol: Protocol) -> None:
@@ -165,14 +165,13 @@ def _check_words(answer: Answer, protocol: Protocol) -> None:
             raise NotAnAnswer(gettext("No reasons are asked under this protocol; reload the page and answer again."))
         return
     least = protocol.rationale_words
-    if rationale_is_required(answer, protocol):
-        if not words and not (answer.reasons and not least):
-            raise NotAnAnswer(gettext("Say why: this protocol asks for a reason with this answer."))
-        if words < least:
-            raise NotAnAnswer(
-                gettext("Your reason has %(words)s of at least %(least)s words; say a little more.")
-                % {"words": words, "least": least}
-            )
+    if rationale_is_required(answer, protocol) and not words and not (answer.reasons and not least):
+        raise NotAnAnswer(gettext("Say why: this protocol asks for a reason with this answer."))
+    if 0 < words < least:
+        raise NotAnAnswer(
+            gettext("Your reason has %(words)s of at least %(least)s words; say a little more.")
+            % {"words": words, "least": least}
+        )
 
 
 def rationale_is_required(answer: Answer, protocol: Protocol) -> bool:

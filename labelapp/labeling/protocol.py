@@ -59,7 +59,8 @@ class Protocol:
         safety: each completion must be called safe or unsafe, in absolute terms.
         span_reasons: why a piece of text may be marked; none: nothing is marked.
         rationale_from: the strength from which a required rationale is required; 0: always.
-        rationale_words: how many words a rationale has at least, where one is given.
+        rationale_words: how many words a rationale has at least, wherever one is given; a required one then needs words
+            beside the chips.
         chips: ready-made reasons to choose from.
         rewrite: whether the labeler may write a better answer: never, when both are bad, or always.
         chat: comparisons are made live, by labelers who write the prompts.

@@ -118,13 +118,13 @@
     if (!field) return;
     const words = (field.value.match(WORD) || []).length;
     if (byId("words")) byId("words").textContent = words;
-    if (!field.dataset.from) return;
     const least = Number(field.dataset.least);
+    field.setCustomValidity(words && words < least ? field.dataset.short : "");
+    if (!field.dataset.from) return;
     const said = chosen();
     const mild = said !== "both_bad" && Math.abs(said) < field.dataset.from;
     const needed = !mild && (said !== undefined || !one(".overall"));
     field.required = needed && (least > 0 || !one("[name=reasons]:checked"));
-    field.setCustomValidity(needed && words && words < least ? field.dataset.short : "");
     if (event?.target.name === "answer" && needed && !words && byId("why").matches("details")) byId("why").open = true;
   }
   function slide({ target }) {

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from labelapp.accounts.invitations import InvitationRefused, digest, invite, join, revoke_invitation
 from labelapp.accounts.people import PeopleRefused
-from labelapp.models import Invitation, Membership, User
+from labelapp.models import Invitation, Membership, Process, User
 from tests.factories import add_member, make_project, make_user
 
 ACCOUNT = {"username": "nora", "password": "a quiet green lamp", "email": ""}
@@ -225,6 +225,10 @@ def test_the_shell_prints_a_link_that_works(client, project, capsys):
     link = capsys.readouterr().out.strip()
     assert link.startswith("http://127.0.0.1:8000/join/")
     assert "invited as researcher" in text(client.get(link.removeprefix("http://127.0.0.1:8000")))
+    found = {"address": "http://127.0.0.1:8877"}
+    Process.objects.create(kind="web", name="web-1", pid=1, detail=found, heartbeat_at=timezone.now())
+    call_command("invite", "convincing")
+    assert capsys.readouterr().out.startswith("http://127.0.0.1:8877/join/")
     call_command("invite", "convincing", "--json", "--address", "https://label.example/")
     assert '"link": "https://label.example/join/' in capsys.readouterr().out
 

@@ -4,7 +4,7 @@ import io
 import json
 
 from labelapp.datasets.actions import import_preferences
-from labelapp.datasets.imports import Report
+from labelapp.datasets.report import Report
 
 OPTIONS = ("Trains are comfortable.", "Trains are quick.")
 

@@ -15,7 +15,7 @@ from django.core.management import CommandError, call_command
 from labelapp.datasets.actions import ImportRefused, NoProtocol, import_preferences
 from labelapp.datasets.reading import MAX_LINE, BadFile
 from labelapp.labeling.queue import claim_slot
-from labelapp.models import Comparison, Completion, Judgment, Project, Prompt, Slot
+from labelapp.models import Comparison, Completion, Judgment, Project, Prompt, ProtocolVersion, Slot
 from tests import servers
 from tests.datasets.rows import as_file, pair, take
 from tests.factories import add_member, make_project, make_user
@@ -115,6 +115,23 @@ def test_continuations_of_a_dialogue_share_a_group(project):
     turns = [{"role": "user", "content": "Hello "}, {"role": "assistant", "content": "Hi."}]
     take(project, pair("hello"), pair([*turns, {"role": "user", "content": "And now?"}]))
     assert Prompt.objects.values("group").distinct().count() == 1
+
+
+@pytest.mark.parametrize(
+    ("definition", "fits", "refused"),
+    [
+        ({"form": "rating", "safety": True}, ["An answer."], []),
+        ({"form": "demonstration"}, [], ["An answer."]),
+        ({}, ["One.", "Another."], ["An answer."]),
+    ],
+)
+def test_a_row_has_as_many_completions_as_the_protocol_asks_about(project, definition, fits, refused):
+    ProtocolVersion.objects.create(project=project, number=2, definition=definition)
+    take(project, {"prompt": "Argue for trains.", "completions": fits})
+    assert {tuple(sorted(slot.display_order)) for slot in Slot.objects.all()} == {tuple(range(len(fits)))}
+    with pytest.raises(ImportRefused) as refusal:
+        take(project, {"prompt": "Argue for trains.", "completions": refused})
+    assert f"{len(refused)} completions" in refusal.value.report.reasons[0][1]
 
 
 def test_open_rows_get_places_for_people_here(project):

@@ -98,6 +98,18 @@ def test_keys_are_letters_inside_the_rationale_and_enter_alone_sends_nothing(vis
     assert Judgment.objects.get().rationale == "xz1 wt?"
 
 
+def test_a_box_that_opens_over_the_bar_is_not_covered_by_the_toast(visit, context):
+    page = visit(context)
+    page.keyboard.press("2")
+    page.keyboard.press("Enter")
+    expect(page.locator("#toast")).to_be_visible()
+    page.keyboard.press("u")
+    expect(page.locator("#skip")).to_be_visible()
+    expect(page.locator("#toast")).to_be_hidden()
+    page.keyboard.press("Escape")
+    expect(page.locator("#toast")).to_be_visible()
+
+
 def test_enter_without_a_choice_sends_nothing(visit, context):
     page = visit(context)
     page.keyboard.press("Enter")

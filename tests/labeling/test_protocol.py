@@ -56,7 +56,7 @@ RATED = Protocol(criteria=(Criterion("helpfulness", "Helpfulness", low=0, high=4
 @pytest.mark.parametrize(
     ("answer", "protocol", "says"),
     [
-        (Answer(strength=1), RATED, "Helpfulness: give a value for every response"),
+        (Answer(strength=1), RATED, "Give every response a value for “Helpfulness”."),
         (Answer(strength=1, ratings={"helpfulness": (3,)}), RATED, "1 values for 2 responses"),
         (Answer(strength=1, ratings={"helpfulness": (3, 5)}), RATED, "5 is out of range; choose from 0 to 4"),
         (Answer(strength=1, ratings={"helpfulness": (3, 4)}), RATED, "safe or unsafe"),
@@ -64,6 +64,7 @@ RATED = Protocol(criteria=(Criterion("helpfulness", "Helpfulness", low=0, high=4
         (Answer(strength=1, safety=("safe", "safe")), Protocol(), "Safety is not asked"),
         (Answer(strength=1), Protocol(rationale="required"), "Say why"),
         (Answer(strength=3, rationale="no"), Protocol(rationale="required", rationale_words=2), "1 of at least 2"),
+        (Answer(strength=3, rationale="no"), Protocol(rationale="optional", rationale_words=2), "1 of at least 2"),
         (Answer(strength=1, rationale="x"), Protocol(rationale="off"), "No reasons are asked"),
         (Answer(strength=1, reasons=("taller",)), Protocol(chips=("clearer",)), "'taller' is not one of"),
         (Answer(strength=1, rewrite="x"), Protocol(rewrite="both_bad"), "may not be written here"),
@@ -89,6 +90,11 @@ def test_a_reason_is_required_only_of_strong_grades_and_a_chip_is_one():
     check_answer(Answer(strength=3, reasons=("clearer",)), size=2, protocol=protocol)
     with pytest.raises(NotAnAnswer):
         check_answer(Answer(strength=3), size=2, protocol=protocol)
+
+
+def test_ticked_reasons_need_no_words_where_words_are_optional():
+    protocol = Protocol(chips=("clearer",), rationale_words=10)
+    check_answer(Answer(strength=3, reasons=("clearer",)), size=2, protocol=protocol)
 
 
 def test_words_are_counted_in_scripts_without_spaces_too():

@@ -66,6 +66,12 @@ def test_enter_without_a_change_corrects_nothing(visit, context):
     assert not Review.objects.exists()
 
 
+def test_on_a_phone_the_answer_bar_comes_after_what_is_read(visit, new_context):
+    page = visit(new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True))
+    assert page.locator(".bar").evaluate("bar => getComputedStyle(bar).position") == "static"
+    expect(page.locator("#accept kbd")).to_be_hidden()
+
+
 def test_everything_works_without_script_on_a_phone(visit, new_context):
     page = visit(new_context(java_script_enabled=False, viewport={"width": 390, "height": 844}))
     page.get_by_role("button", name="Accept").click()

@@ -63,7 +63,7 @@ class ProtocolForm(forms.Form):
     )  # fmt: skip
     rationale_words = forms.IntegerField(
         label=_("Words at least"), required=False, min_value=0, max_value=100,
-        help_text=_("Where a reason is required."),
+        help_text=_("Wherever a reason is written. 0: no limit."),
     )  # fmt: skip
     chips = LinesField(label=_("Reasons to tick"), help_text=_("One a line, such as “clearer”."))
     rewrite = forms.ChoiceField(

@@ -5,8 +5,8 @@ from pathlib import Path
 from django.core.management.base import BaseCommand, CommandError
 
 from labelapp.datasets.actions import ImportRefused, NoProtocol, import_preferences
-from labelapp.datasets.imports import Report
 from labelapp.datasets.reading import BadFile
+from labelapp.datasets.report import Report
 from labelapp.models import Project
 
 

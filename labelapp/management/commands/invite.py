@@ -10,7 +10,7 @@ from django.urls import reverse
 from labelapp.accounts.invitations import invite
 from labelapp.accounts.people import PeopleRefused
 from labelapp.management.asking import person_named, project_named
-from labelapp.models import Invitation, Membership, Project, User
+from labelapp.models import Invitation, Membership, Process, Project, User
 
 UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1)}
 
@@ -25,7 +25,7 @@ class Command(BaseCommand):
         parser.add_argument("--expires", default="7d", help="how long it is good: 1h to 30d (default 7d)")
         parser.add_argument("--uses", type=int, default=1, help="how many people may join (default 1)")
         parser.add_argument("--by", metavar="USERNAME", help="who invites; an admin of the project by default")
-        parser.add_argument("--address", default="http://127.0.0.1:8000", help="where people reach this installation")
+        parser.add_argument("--address", help="where people reach this installation (default: where `up` serves it)")
         parser.add_argument("--sure", action="store_true", help="needed for the role admin, who may do everything")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -40,8 +40,14 @@ class Command(BaseCommand):
             )  # fmt: skip
         except PeopleRefused as refusal:
             raise CommandError(str(refusal)) from refusal
-        link = given["address"].rstrip("/") + reverse("join", args=[token])
+        link = (given["address"] or served_at()).rstrip("/") + reverse("join", args=[token])
         self.stdout.write(as_json(invitation, link) if json else link)
+
+
+def served_at() -> str:
+    """The address that `up` gave the web process which was heard last; up's default where none is known."""
+    known = Process.objects.filter(kind="web", detail__address__gt="").order_by("heartbeat_at").last()
+    return known.detail["address"] if known else "http://127.0.0.1:8000"
 
 
 def duration(text: str) -> timedelta:

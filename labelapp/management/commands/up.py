@@ -105,9 +105,10 @@ def process_groups(host: str, port: int, workers: int, *, first: bool) -> list[l
         return child(name, *words, "-n", f"{name}{suffix}@%h", **options)
 
     schedule = str(services.root / f"beat{suffix}")
+    web_environ = {"DB_POOL": "1", "LABELAPP_ADDRESS": address(host, port)}
     front = [
         child("beat", *celery_command("beat", "--pidfile=", "-s", schedule)),
-        child("web", *web_command(host, port, workers), environ={"DB_POOL": "1"}),
+        child("web", *web_command(host, port, workers), environ=web_environ),
     ]
     work = [
         worker("worker", settings.CELERY_TASK_DEFAULT_QUEUE, 2),
@@ -131,11 +132,16 @@ def web_command(host: str, port: int, workers: int) -> list[str]:
     ]  # fmt: skip
 
 
+def address(host: str, port: int) -> str:
+    """Where a browser on this machine finds the pages."""
+    return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
+
+
 class Greeting:
     """Says where the application is, once its first page answers."""
 
     def __init__(self, host: str, port: int, *, demo: bool, say: Callable[[str], None]) -> None:
-        self.url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}/"
+        self.url = address(host, port) + "/"
         self.demo, self.say, self.done = demo, say, False
         self.until = time.monotonic() + WEB_FIRST_SECONDS
 
