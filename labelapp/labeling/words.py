@@ -24,8 +24,13 @@ def answer_in_words(judgment: Judgment) -> str:
 
 def said_of(judgment: Judgment) -> Answer:
     """What a judgment says, by place: as its labeler saw it."""
+    return as_shown(stored_in(judgment), list(judgment.display_order))
+
+
+def stored_in(judgment: Judgment) -> Answer:
+    """What a judgment says, by position of the comparison's completions."""
     ranking = judgment.ranking
-    stored = Answer(
+    return Answer(
         strength=judgment.strength,
         ranking=None if ranking is None else tuple(map(tuple, ranking)),
         both_bad=judgment.both_bad,
@@ -38,7 +43,6 @@ def said_of(judgment: Judgment) -> Answer:
         rewrite=judgment.rewrite,
         rewrite_of=judgment.rewrite_of,
     )
-    return as_shown(stored, list(judgment.display_order))
 
 
 def own_words(answer: Answer, protocol: Protocol) -> str:

@@ -252,7 +252,7 @@
     return Boolean(byId("undo"));
   }
   function send(target) {
-    const form = target.closest("#skip") || answer();
+    const form = target.closest("#skip") || (target.matches(TEXT) && target.form) || answer();
     form?.requestSubmit(one(".submit", form));
     return Boolean(form);
   }

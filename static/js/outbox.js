@@ -347,6 +347,8 @@
     bar.querySelector(".words").textContent = words;
     bar.hidden = false;
     const count = () => {
+      const below = document.querySelector(".bar")?.offsetHeight; // the bar grows and shrinks with what is asked
+      if (below) bar.style.bottom = `${below + 16}px`;
       bar.querySelector(".left").textContent = `${left} s`;
       if (left === 0 || !byId("undo")) bar.hidden = true;
       if (bar.hidden) clearInterval(countdown);

@@ -15,8 +15,10 @@ from labelapp.datasets import views
 from labelapp.datasets.actions import freeze_snapshot
 from labelapp.datasets.filters import comparisons_in
 from labelapp.models import Judgment, Prompt
+from labelapp.templatetags.datasets import everything_else
 from tests.datasets.rows import as_file, pair, vote
 from tests.factories import add_member, make_comparison, make_project, make_user, make_version
+from tests.labeling.conftest import claim_and_answer
 
 TRAIN, TEST = "debate 3", next(f"debate {n}" for n in range(99) if split_of(f"debate {n}", 0.2) == "test")
 EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)>'
@@ -204,6 +206,29 @@ def test_a_snapshot_of_another_project_is_not_found(project, snapshot):
     client = signed_in("elsewhere")
     assert client.get(reverse("snapshot", args=["other", snapshot.digest])).status_code == 404
     assert client.get(reverse("api-snapshot", args=["other", snapshot.digest])).status_code == 404
+
+
+def test_a_comparisons_page_shows_all_that_a_judgment_says(project):
+    asked = {"criteria": [{"key": "clear", "label": "Clear"}], "safety": True, "rewrite": "optional"}
+    asked |= {"chips": ["short"], "span_reasons": ["wrong"]}
+    project.protocol_versions.create(number=2, definition=asked)
+    make_comparison(project, "One way.", "Another way.")
+    judgment = claim_and_answer(
+        project, add_member(project, make_user("lena"), "labeler").user, strength=1,
+        ratings={"clear": (4, 2)}, safety=("safe", "unsafe"), reasons=("short",), rationale="It is\nclear.",
+        spans=({"place": 0, "start": None, "end": None, "quote": "way", "reason": "wrong"},), rewrite=EVIL,
+    )  # fmt: skip
+    page = signed_in("res").get(reverse("comparison", args=[project.slug, judgment.comparison_id]))
+    first, second = judgment.ratings["clear"]
+    assert list(everything_else(judgment)) == [
+        ("Clear", f"#1 {first} / 5, #2 {second} / 5"),
+        ("Safety", "#1 {}, #2 {}".format(*judgment.safety)),
+        ("Reasons", "short"),
+        ("Why", "It is\nclear."),
+        (f"Marked in #{judgment.display_order[0] + 1}", "“way” (wrong)"),
+        ("Better answer", EVIL),
+    ]
+    assert "Better answer" in page.content.decode() and EVIL not in page.content.decode()
 
 
 def test_comparisons_are_listed_by_state(project):

@@ -103,6 +103,8 @@ def test_a_box_that_opens_over_the_bar_is_not_covered_by_the_toast(visit, contex
     page.keyboard.press("2")
     page.keyboard.press("Enter")
     expect(page.locator("#toast")).to_be_visible()
+    toast, bar = (page.locator(name).bounding_box() for name in ("#toast", ".bar"))
+    assert toast["y"] + toast["height"] < bar["y"]
     page.keyboard.press("u")
     expect(page.locator("#skip")).to_be_visible()
     expect(page.locator("#toast")).to_be_hidden()

@@ -66,6 +66,15 @@ def test_enter_without_a_change_corrects_nothing(visit, context):
     assert not Review.objects.exists()
 
 
+def test_ctrl_enter_in_the_comment_returns_the_judgment(visit, context):
+    page = visit(context)
+    page.keyboard.press("n")
+    page.keyboard.type("Read B to its end.")
+    page.keyboard.press("Control+Enter")
+    expect(page.get_by_role("status").first).to_contain_text("returned to its labeler.")
+    assert Review.objects.get().comment == "Read B to its end."
+
+
 def test_on_a_phone_the_answer_bar_comes_after_what_is_read(visit, new_context):
     page = visit(new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True))
     assert page.locator(".bar").evaluate("bar => getComputedStyle(bar).position") == "static"
