@@ -18,7 +18,8 @@ from labelapp.models.prepared import as_instance, columns, read_rows
 
 MARKS = {size * sign: ("‹" if sign < 0 else "›") * size for size in range(1, 5) for sign in (-1, 1)} | {0: "="}
 
-# What the page says about the labeler and the project, to ride along with another query.
+# What the page says about the labeler and the project, to ride along with another query. `last` is looked for among
+# their latest 200 in all projects: somebody new here may have half a million elsewhere.
 ABOUT = """
 (SELECT COALESCE(sum(judged), 0) FROM labelapp_workday
  WHERE project_id = %(project)s AND labeler_id = %(labeler)s)::int AS judged,
@@ -29,8 +30,9 @@ ABOUT = """
    AND day < (statement_timestamp() AT TIME ZONE 'UTC')::date ORDER BY day DESC LIMIT 7) days)::int AS usual,
 (SELECT json_build_object('id', j.id, 'withdrawn', j.withdrawn, 'surplus', j.surplus,
    'corrected', EXISTS (SELECT FROM labelapp_judgment newer WHERE newer.replaces_id = j.id))
- FROM labelapp_judgment j JOIN labelapp_comparison c ON c.id = j.comparison_id
- WHERE j.labeler_id = %(labeler)s AND c.project_id = %(project)s AND j.implied_by_id IS NULL
+ FROM (SELECT * FROM labelapp_judgment WHERE labeler_id = %(labeler)s AND implied_by_id IS NULL
+       ORDER BY created_at DESC, id DESC LIMIT 200) j JOIN labelapp_comparison c ON c.id = j.comparison_id
+ WHERE c.project_id = %(project)s
    AND NOT EXISTS (SELECT FROM labelapp_review r WHERE r.correction_id = j.id)
  ORDER BY j.created_at DESC, j.id DESC LIMIT 1)::text AS last,
 (SELECT json_build_object('id', g.id, 'number', g.number, 'text', g.text) FROM labelapp_guidelineversion g

@@ -4,11 +4,14 @@ from datetime import timedelta
 from math import ceil
 from typing import Any
 
-from django.db.models import Count, DurationField, ExpressionWrapper, Min, Q
+from django.db.models import Count, DurationField, Exists, ExpressionWrapper, Min, OuterRef, QuerySet
 from django.db.models.functions import Now
 
 from labelapp.labeling.quality.quiz import FAILED, quiz_state
-from labelapp.models import Membership, Project, Slot
+from labelapp.models import Judgment, Membership, Project, Skip, Slot
+
+MEETINGS = (Slot.objects, Judgment.objects, Skip.objects)
+LOOKED_AT = 2000  # places of a queue that may have a million
 
 
 def why_empty(*, project: Project, labeler, judged_today: int) -> dict[str, Any]:
@@ -44,17 +47,19 @@ def _stopped(project: Project, membership: Membership, judged_today: int) -> dic
     return None
 
 
-def _unseen(project: Project, labeler):
-    """Slots in the queue of comparisons that this person neither has, nor judged, nor skipped."""
-    mine = Q(comparison__slots__labeler=labeler) | Q(comparison__judgments__labeler=labeler)
-    met = Slot.objects.filter(mine | Q(comparison__skips__labeler=labeler), project=project).values("comparison")
-    return Slot.objects.filter(project=project, reserved_for=None).exclude(comparison__in=met)
+def _unseen(places: QuerySet[Slot], labeler) -> QuerySet[Slot]:
+    """Those of the places whose comparisons this person neither has, nor judged, nor skipped."""
+    met = (rows.filter(comparison=OuterRef("comparison"), labeler=labeler) for rows in MEETINGS)
+    return places.filter(*(~Exists(rows) for rows in met))
 
 
 def _elsewhere(project: Project, labeler, tags: list[str]) -> dict[str, Any] | None:
+    """Found by who holds them: nothing else tells the few that are leased from a million that are open."""
     wait = ExpressionWrapper(Min("lease_until") - Now(), output_field=DurationField())
-    leased = _unseen(project, labeler).filter(state=Slot.State.LEASED, requires__contained_by=tags)
-    found = leased.aggregate(items=Count("comparison", distinct=True), wait=wait)
+    people = project.memberships.values("user")
+    leased = Slot.objects.filter(labeler__in=people, state=Slot.State.LEASED, project=project, reserved_for=None)
+    fitting = _unseen(leased, labeler).filter(requires__contained_by=tags)
+    found = fitting.aggregate(items=Count("comparison", distinct=True), wait=wait)
     if not found["items"]:
         return None
     seconds = max(found["wait"], timedelta(seconds=1)).total_seconds()
@@ -62,9 +67,11 @@ def _elsewhere(project: Project, labeler, tags: list[str]) -> dict[str, Any] | N
 
 
 def _lacking(project: Project, labeler, tags: list[str]) -> dict[str, Any] | None:
-    """Work that needs tags which this person does not have; up to a few thousand rows are looked at."""
-    rows = _unseen(project, labeler).filter(state=Slot.State.OPEN).exclude(requires__contained_by=tags)
-    needs = dict(rows.values_list("comparison", "requires")[:2000])
+    """Work that needs tags which this person does not have, among the first LOOKED_AT open places."""
+    places = Slot.objects.filter(project=project, reserved_for=None, state=Slot.State.OPEN)
+    first = places.order_by("priority", "shuffle_key").values("pk")[:LOOKED_AT]
+    rows = _unseen(Slot.objects.filter(pk__in=first), labeler).exclude(requires__contained_by=tags)
+    needs = dict(rows.values_list("comparison", "requires"))
     if not needs:
         return None
     missing = sorted({tag for requires in needs.values() for tag in requires} - set(tags))

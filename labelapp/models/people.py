@@ -47,6 +47,8 @@ class Membership(models.Model):
     )
     guideline_seen = models.PositiveIntegerField(default=0, help_text="Number of the version read last.")
     shuffle_start = models.IntegerField(default=random_start)
+    passed_until = models.DateTimeField(null=True, blank=True, help_text="Until then the queue is not looked through")
+    passed_below = models.BigIntegerField(null=True, blank=True, help_text="below this priority: it held nothing.")
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = MembershipQuerySet.as_manager()
