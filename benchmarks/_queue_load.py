@@ -116,6 +116,7 @@ class Labeler:
             item = self.form(status, body)
             self.tally.acknowledged.append(int(SAVED.search(head)[1]))
             self.tally.bytes.append(len(head) + int(re.search(rb"content-length: (\d+)", head, re.IGNORECASE)[1]))
+        self.tally.answered += 1
         if begin <= began and middle <= end:
             self.tally.submits.append(middle - began)
             self.tally.loops.append(time.perf_counter() - began)
@@ -152,6 +153,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.submits, self.claims, self.loops, self.acknowledged, self.errors, self.bytes = [], [], [], [], [], []
+        self.answered = 0
 
 
 async def run(job: dict[str, Any]) -> dict[str, Any]:

@@ -51,6 +51,12 @@ def ratio(one: float | None, other: float | None) -> float | None:
     return round(one / other, 3) if one and other else None
 
 
+def cpu_seconds(pid: int) -> float:
+    """CPU time that a process and its children have used."""
+    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    return sum(sum(member.cpu_times()[:2]) for member in family)
+
+
 def rss_mib(pid: int) -> float:
     """Resident memory of a process and its children."""
     family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]

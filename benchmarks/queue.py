@@ -27,6 +27,7 @@ from benchmarks import _queue_fill, _queue_limit, _queue_paced
 from benchmarks._queue_run import (
     ROOT,
     answers,
+    cpu_seconds,
     environment,
     free_port,
     mean,
@@ -52,6 +53,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--slots", type=int, default=0, help="open slots of the big queue, a million by default")
     parser.add_argument("--labelers", type=int, nargs="+", default=LABELERS)
     parser.add_argument("--no-paced", action="store_true", help="leave out the labelers beside a training round")
+    parser.add_argument("--seconds", type=float, default=6, help="of one turn")
+    parser.add_argument("--paced-seconds", type=int, default=180, help="how long those work")
     options = parser.parse_args(words)
     with tempfile.TemporaryDirectory(prefix="lb-queue-") as work:
         os.chmod(work, 0o755)  # a root's database server runs under another account, which must get through
@@ -64,13 +67,13 @@ def measure(work: Path, options: argparse.Namespace) -> dict[str, Any]:
     big = options.slots or (30_000 if options.quick else 1_000_000)
     services = Services("queue")
     with services.held(broker=False):
-        bench = Bench(work, services, max(128, *options.labelers), seconds=2 if options.quick else 6)
+        bench = Bench(work, services, max(128, *options.labelers), seconds=2 if options.quick else options.seconds)
         bench.fill("small", SMALL), bench.fill("big", big)
         with bench.web("small") as small, bench.web("big") as product, bench.bare("big") as bare:
             figures = {f"n{n}": bench.compare(n, product, bare) for n in options.labelers}
             cost = bench.cost(small, product, rounds=1 if options.quick else 3)
     if not options.no_paced:
-        seconds = 30 if options.quick else 180
+        seconds = 30 if options.quick else options.paced_seconds
         figures["paced_40_while_training"] = _queue_paced.measure(work, seconds)
     return figures | cost | {"open_slots": big, "cores": os.cpu_count(), "workers": WORKERS, "threads": THREADS}
 
@@ -148,6 +151,7 @@ class Bench:
             **self.faults("big", since, [number for run in ours for number in run["acknowledged"]]),
             "errors": len(errors), "bare_errors": sum(len(run["errors"]) for run in theirs),
             "rss_mib": rss_mib(product["pid"]), "kb_per_judgment": round(mean(ours, "bytes") / 1024, 2),
+            "cpu_ms_per_judgment": self.cpu_ms(ours), "bare_cpu_ms": self.cpu_ms(theirs),
             "client_cpu_share": round(statistics.mean(run["cpu_share"] for run in ours), 2),
         }  # fmt: skip
         say(f"n{labelers}: {json.dumps(figures)}")
@@ -164,7 +168,13 @@ class Bench:
 
     def load(self, labelers: int, arm: dict[str, Any], seconds: float = 0) -> dict[str, Any]:
         job = arm | {"people": self.made["people"][:labelers], "seconds": seconds or self.seconds, "pace": 0}
-        return run_labelers(job) | {"window": job["seconds"]}
+        before = cpu_seconds(arm["pid"])
+        run = run_labelers(job)
+        return run | {"window": job["seconds"], "cpu": cpu_seconds(arm["pid"]) - before}
+
+    def cpu_ms(self, runs: list[dict]) -> float:
+        """CPU of the web server for a judgment, those of the warm-up too."""
+        return round(1000 * statistics.median(run["cpu"] / max(1, run["answered"]) for run in runs), 2)
 
     def rate(self, runs: list[dict]) -> float:
         return round(statistics.mean(len(run["loops"]) / run["window"] for run in runs), 1)

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from django.db import connection, models
+from django.db.backends.utils import CursorWrapper
 from psycopg import RawCursor
 from psycopg.rows import dict_row
 from psycopg.types.numeric import Int8
@@ -39,10 +40,19 @@ def read_rows(query: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
     statement, names = numbered(query)
     # Whole numbers all of one width: Postgres keeps a plan for each combination of types.
     ordered = [Int8(values[name]) if type(values[name]) is int else values[name] for name in names]
-    with connection.cursor() as cursor:
-        cursor.cursor = PlannedOnce(connection.connection, row_factory=dict_row)
+    with planned_once() as cursor:
         cursor.execute(statement, ordered)
         return cursor.fetchall()
+
+
+def planned_once() -> CursorWrapper:
+    """What connection.cursor() does, with a cursor of ours; to have it make one of its own first costs time."""
+    connection.close_if_health_check_failed()
+    connection.ensure_connection()
+    connection.validate_thread_sharing()
+    wrap = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor
+    with connection.wrap_database_errors:
+        return wrap(PlannedOnce(connection.connection, row_factory=dict_row))
 
 
 def columns(model: type[models.Model], table: str, prefix: str = "") -> str:
@@ -53,6 +63,7 @@ def columns(model: type[models.Model], table: str, prefix: str = "") -> str:
 def as_instance(model: type[M], row: Mapping[str, Any], prefix: str = "") -> M:
     """The row as an instance of the model, with whatever else the row has as attributes; for plain types, not JSON."""
     instance = model.from_db(connection.alias, (), ())
-    taken = ((name.removeprefix(prefix), value) for name, value in row.items() if name.startswith(prefix))
-    vars(instance).update(taken)
+    if prefix:
+        row = {name[len(prefix) :]: value for name, value in row.items() if name.startswith(prefix)}
+    vars(instance).update(row)
     return instance
