@@ -159,6 +159,19 @@ def test_what_is_withdrawn_replaced_reviewed_or_passed_over_does_not_wait(projec
     assert waiting(project, reviewer) is None
 
 
+def test_only_the_latest_of_each_labeler_wait(project, labeler, reviewer, join, monkeypatch):
+    share(project, 1)
+    monkeypatch.setattr(review_queue, "LATEST", 1)
+    made = []
+    for who in (labeler, labeler, join()):
+        make_comparison(project)
+        made.append(claim_and_answer(project, who).pk)
+    first = waiting(project, reviewer)
+    second = waiting(project, reviewer, past=[first.judgment_id])
+    assert {first.judgment_id, second.judgment_id} == set(made[1:])
+    assert waiting(project, reviewer, past=made[1:]) is None
+
+
 def test_other_projects_are_other_queues(project, reviewer, judgment):
     share(project, 1)
     other = make_project(reviewer=reviewer)

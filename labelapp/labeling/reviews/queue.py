@@ -15,15 +15,20 @@ from labelapp.models import Project
 
 # People read about 25 characters a second (250 words a minute). Four times that is not reading.
 CHARACTERS_A_SECOND = 100
-DAYS = 30  # what nobody reviewed in them leaves the queue, so that it never has to look through everything
+# What nobody reviewed in so many days, or among so many of its labeler's latest, leaves the queue, so that the page
+# never has to look through everything.
+DAYS = 30
+LATEST = 1000
 NEAREST = 24  # of the oldest; each reviewer takes them in an order of their own, so that two rarely meet
 
 WAITING = """
 WITH latest AS (
   SELECT j.*, c.gold, s.purpose, (SELECT p.review_share FROM labelapp_project p WHERE p.id = %(project)s) AS share
   FROM labelapp_membership m
-    JOIN labelapp_judgment j ON j.labeler_id = m.user_id
-      AND j.created_at > statement_timestamp() - %(days)s * interval '1 day'
+    JOIN LATERAL (
+      SELECT * FROM labelapp_judgment
+      WHERE labeler_id = m.user_id AND created_at > statement_timestamp() - %(days)s * interval '1 day'
+      ORDER BY created_at DESC LIMIT %(latest)s) j ON true
     JOIN labelapp_comparison c ON c.id = j.comparison_id AND c.project_id = %(project)s
     LEFT JOIN labelapp_slot s ON s.id = j.slot_id
   WHERE m.project_id = %(project)s AND j.labeler_id <> %(reviewer)s AND NOT j.withdrawn AND j.implied_by_id IS NULL
@@ -85,6 +90,7 @@ class Waiting(NamedTuple):
 def next_review(*, project: Project, reviewer, past: list[int] = ()) -> Waiting | None:
     """The next judgment for this reviewer; `past` are those that they passed over."""
     values = {"project": project.pk, "reviewer": reviewer.pk, "past": list(past), "days": DAYS, "nearest": NEAREST}
+    values["latest"] = LATEST
     values |= {"speed": float(CHARACTERS_A_SECOND), "salt": salt()}
     with connection.cursor() as cursor:
         cursor.execute(WAITING, values)
