@@ -110,6 +110,8 @@ def freeze_snapshot(*, project: Project, by: User | None) -> Snapshot:
 def _refuse_if_useless(counts: Counts, project: Project) -> None:
     if not counts.judgments:
         raise NothingToFreeze("there is no judgment yet: import preferences or let people compare")
+    if counts.uncompared:
+        return  # ratings and written answers are worth keeping without a pair; whoever launches a round needs pairs
     if not counts.pairs_train and not counts.pairs_test:
         raise NothingToFreeze(f"none of the {counts.judgments} judgments decides a pair: all are ties or undecided")
     for split in SPLITS:

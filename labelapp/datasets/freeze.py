@@ -33,6 +33,7 @@ class Counts:
     pairs_train: int = 0
     pairs_test: int = 0
     undecided_pairs: int = 0
+    uncompared: int = 0  # judgments that only rate, or that wrote an answer
     train_prompts_left_out: int = 0
     judgments_left_out: int = 0
     annotators: set[str] = field(default_factory=set)
@@ -225,6 +226,7 @@ def _count(
 ) -> None:
     rows, texts = comparison.standing, [place.completion.text for place in comparison.places]
     counts.comparisons += 1
+    counts.uncompared += sum(row.ranking is None and not row.both_bad for row in rows)
     counts.undecided_pairs += undecided
     setattr(counts, f"judgments_{split}", getattr(counts, f"judgments_{split}") + len(rows))
     setattr(counts, f"pairs_{split}", getattr(counts, f"pairs_{split}") + len(pairs))

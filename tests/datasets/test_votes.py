@@ -130,6 +130,14 @@ def test_ratings_make_no_pairs_and_stand_in_the_judgments(project, labeler):
     assert sorted(row["ratings"]["helpful"]) == [2, 5]
 
 
+def test_a_project_that_only_rates_can_be_frozen(project, labeler):
+    rates = make_project(labeler=labeler)
+    comparison = ask(rates, "one", form="rating", criteria=[CRITERION])
+    claim_and_answer(rates, labeler, ratings={"helpful": (4,)})
+    pairs, (row,) = frozen(rates, comparison)
+    assert (pairs, row["ratings"]) == ([], {"helpful": [4]})
+
+
 def test_a_demonstration_makes_no_pair(project, labeler):
     ask(project, form="demonstration")
     comparison = project.comparisons.last()
