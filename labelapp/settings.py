@@ -135,20 +135,15 @@ CELERY_BEAT_SCHEDULE = {
 
 # Cache: where allauth counts failed logins. Without Redis each process counts for itself.
 CACHE_URL = env("CACHE_URL", default="") or CELERY_BROKER_URL
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 if CACHE_URL.startswith(("redis", "unix:")):
-    CACHES["default"] = {
-        "BACKEND": "django.core.cache.backends.redis.RedisCache",
-        "LOCATION": CACHE_URL.replace("redis+socket:", "unix:"),
-        "KEY_PREFIX": f"{NAMESPACE}labelapp",
-        "OPTIONS": {"socket_connect_timeout": 3, "socket_timeout": 3},
+    CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": CACHE_URL.replace("redis+socket:", "unix:"),
+            "KEY_PREFIX": f"{NAMESPACE}labelapp",
+            "OPTIONS": {"socket_connect_timeout": 3, "socket_timeout": 3},
+        }
     }
-# Pieces of the labeling page that are the same for everybody: each process keeps its own.
-CACHES["template_fragments"] = {
-    "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
-    "LOCATION": "fragments",
-    "OPTIONS": {"MAX_ENTRIES": 1000},
-}
 
 # People
 AUTH_USER_MODEL = "labelapp.User"

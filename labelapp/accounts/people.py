@@ -20,7 +20,7 @@ class PeopleRefused(Exception):
 def members_locked(project: Project):
     """One change of the members at a time: whoever counts the admins counts right."""
     with transaction.atomic():
-        Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+        project.lock()
         yield
 
 
@@ -58,7 +58,7 @@ def remove_member(*, member: Membership) -> None:
 def free_leases(*, project: Project, user) -> int:
     """Give back at once what the person holds: the next one who asks may have it."""
     held = Slot.objects.filter(project=project, labeler=user, state=Slot.State.LEASED)
-    return held.update(state=Slot.State.OPEN, labeler=None, lease_until=None, claim_token=None)
+    return held.leave(Slot.State.OPEN)
 
 
 def free_reserved(*, project: Project, user) -> None:

@@ -33,9 +33,9 @@ def refuse_work(membership: Membership) -> None:
         raise NotNow(_("You are paused in this project: %(why)s") % {"why": why})
     if lacks_consent(membership):
         raise NotNow(_("Accept the project's consent text first: open Compare, it is shown there."))
-    if membership.role == Membership.Role.LABELER and project.quiz_items and not membership.qualified_at:
+    if membership.is_before_quiz:
         raise NotNow(_("Pass the project's quiz first: open Compare, it begins there."))
-    cap = project.daily_cap if membership.daily_cap is None else membership.daily_cap
+    cap = membership.cap
     today = WorkDay.objects.filter(project=project, labeler=membership.user_id, day=timezone.now().date()).first()
     if cap is not None and today and today.judged >= cap:
         raise NotNow(_("You have judged %(n)d today, which is the cap. Come back tomorrow.") % {"n": today.judged})

@@ -15,7 +15,6 @@ from labelapp.datasets.freeze import SPLITS, Counts, write_files
 from labelapp.datasets.imports import (
     NumberedRow,
     batches,
-    lock_imports,
     read_lines,
     read_records,
     refresh_planner_statistics,
@@ -64,7 +63,7 @@ def _store(project: Project, rows: Iterator[NumberedRow], report: Report, skip_b
     if protocol is None:
         raise NoProtocol("the project has no protocol: say first what is asked of labelers")
     with transaction.atomic():
-        lock_imports(project)
+        project.lock()  # one import at a time
         for batch in batches(rows):
             if skip_bad or not report.bad_rows:
                 store_rows(project, protocol, batch, report)

@@ -16,7 +16,8 @@ from alignment.manifest import split_of
 from labelapp.datasets.aggregate import RULE, DecidedPair, Vote, decided_pairs, latest_votes
 from labelapp.datasets.formats import normalised
 from labelapp.datasets.statistics import LabelStatistics
-from labelapp.models import Comparison, ComparisonCompletion, Judgment, Project, Prompt, Slot
+from labelapp.labeling.quality.reask import VOTES
+from labelapp.models import Comparison, ComparisonCompletion, Judgment, Project, Prompt
 
 SPLITS = ("train", "test")
 CHUNK = 500
@@ -154,8 +155,7 @@ def _write_comparison(comparison: Comparison, split: str, files: dict, counts: C
 
 def counts_as_vote(row: Judgment, comparison: Comparison) -> bool:
     """Answers that check a labeler say nothing new about the pair, and one person's answer counts once."""
-    checks = (Slot.Purpose.GOLD, Slot.Purpose.QUIZ, Slot.Purpose.REPEAT)
-    checked = comparison.origin == Comparison.Origin.SWAPPED or (row.slot and row.slot.purpose in checks)
+    checked = comparison.origin == Comparison.Origin.SWAPPED or (row.slot and row.slot.purpose not in VOTES)
     return not checked and (row.both_bad or row.ranking is not None)
 
 

@@ -65,11 +65,6 @@ def batches(rows: Iterable[NumberedRow], size: int = BATCH) -> Iterator[list[Num
         yield batch
 
 
-def lock_imports(project: Project) -> None:
-    """Let one import at a time write to the project, until the transaction ends."""
-    Project.objects.select_for_update(no_key=True).get(pk=project.pk)
-
-
 def refresh_planner_statistics() -> None:
     """Let Postgres look at the tables again: after a large import it plans for the small ones it knew before."""
     tables = [model._meta.db_table for model in (Prompt, Completion, Comparison, ComparisonCompletion, Judgment, Slot)]

@@ -65,7 +65,7 @@ def judge(
         claim: the hand-out that is answered. A slot that has been handed on no longer knows it, so whoever lets people
             in must have made sure that it was theirs (claims.py signs it).
         seen: the share of each response, by place, that was on screen.
-        project: whose rules say what follows (quality.py); without it, nothing does.
+        project: whose rules say what follows (quality/hooks.py); without it, nothing does.
 
     Raises:
         NotAnAnswer: the protocol does not know it. AlreadyJudged: undo comes first.
@@ -239,9 +239,7 @@ def revisable(*, project: Project, labeler) -> list[Judgment]:
     return list(standing.select_related("comparison__prompt", "protocol")[:KEPT_TO_REVISE])
 
 
-def revise(
-    *, project: Project, labeler, judgment_id: int, submission_id: UUID, answer: Answer, active_seconds=None
-) -> Judgment:
+def revise(*, project: Project, labeler, judgment_id: int, submission_id: UUID, answer: Answer) -> Judgment:
     """Replace one of the labeler's last 20 judgments; both stay, the new one stands.
 
     Raises NotYours, NotAnAnswer, ChangedBody; Superseded where it was replaced meanwhile.

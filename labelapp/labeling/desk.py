@@ -83,21 +83,8 @@ class Item:
     draft: dict | None  # the labeler's unfinished answer, as the form's fields
 
     @property
-    def is_pair(self) -> bool:
-        return self.protocol.is_pair(len(self.responses))
-
-    @property
     def question(self) -> str:
         return self.protocol.question
-
-    @property
-    def both_bad(self) -> bool:
-        return self.protocol.both_bad
-
-    @property
-    def ends(self) -> list[Step]:
-        """The outermost steps, named under the row on a phone."""
-        return [self.steps[0], self.steps[-1]]
 
 
 @dataclass(frozen=True)

@@ -30,18 +30,13 @@ def why_empty(*, project: Project, labeler, judged_today: int) -> dict[str, Any]
     )
 
 
-def cap_of(membership: Membership, project: Project) -> int | None:
-    """How many judgments the member may make in a day."""
-    return project.daily_cap if membership.daily_cap is None else membership.daily_cap
-
-
 def _stopped(project: Project, membership: Membership, judged_today: int) -> dict[str, Any] | None:
     if membership.paused_at:
         return {"why": "paused", "because": membership.paused_because}
     quiz = quiz_state(membership) if project.quiz_items else None
     if quiz and quiz.state == FAILED:
         return {"why": "quiz", "right": quiz.right, "needed": quiz.needed}
-    cap = cap_of(membership, project)
+    cap = membership.cap
     if cap is not None and judged_today >= cap:
         return {"why": "cap", "cap": cap}
     return None

@@ -106,8 +106,8 @@ def store_change(request: HttpRequest, project: Project, judgment_id: int, row: 
         raise Http404("not a judgment of this person")
     try:
         said = AnswerForm(request.POST).said(protocol_of(asked.protocol_id), len(asked.display_order))
-        del said["seen"]
-        revise(project=project, labeler=request.user, judgment_id=judgment_id, **said)
+        about = {"submission_id": said["submission_id"], "answer": said["answer"]}
+        revise(project=project, labeler=request.user, judgment_id=judgment_id, **about)
     except Refusal as refusal:
         if row is None:
             return show_mine(request, project, refusal)

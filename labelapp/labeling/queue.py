@@ -117,7 +117,7 @@ def create_comparisons(
     overlap = project.overlap if overlap is None else overlap
     with transaction.atomic():
         # One creator at a time in a project: what is found missing below is still missing when it is inserted.
-        Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+        project.lock()
         rows = {row.content_hash: row for row in project.comparisons.filter(content_hash__in=[w[0] for w in wanted])}
         missing = {key: (prompt, texts) for key, prompt, texts in wanted if key not in rows}
         if missing:

@@ -17,7 +17,6 @@ from labelapp.labeling.claims import claim_of, read_claim, sign_claim
 from labelapp.labeling.consent import labeler_page
 from labelapp.labeling.desk import open_desk
 from labelapp.labeling.drafts import save_draft
-from labelapp.labeling.empty import cap_of
 from labelapp.labeling.forms import AnswerForm, read_draft
 from labelapp.labeling.guidelines import news_of
 from labelapp.labeling.quality.gold import Outcome, in_words
@@ -150,7 +149,7 @@ def show_desk(
     context["outcome"] = outcome and in_words(outcome)
     context["skip_reasons"] = Skip.Reason.choices
     context["csrf_token"] = token_of(request)
-    context |= {"cap": cap_of(request.membership, project), "news": news_of(request.membership, desk.guideline)}
+    context |= {"cap": request.membership.cap, "news": news_of(request.membership, desk.guideline)}
     if item := desk.item:
         context["hidden"] = {
             "claim": signed(request, project, item, desk.guideline),

@@ -106,6 +106,12 @@ class ComparisonCompletion(models.Model):
         ]
 
 
+class SlotQuerySet(models.QuerySet):
+    def leave(self, state: str) -> int:
+        """Take these slots from whoever holds them, into a state in which nobody does; how many."""
+        return self.update(state=state, labeler=None, lease_until=None, claim_token=None)
+
+
 class Slot(models.Model):
     """One of the places to judge a comparison. Claimed by one statement; a lease of minutes, kept by a heartbeat.
 
@@ -150,6 +156,8 @@ class Slot(models.Model):
     not_before = models.DateTimeField(null=True, blank=True, help_text="A reserved slot is due then,")
     after_judged = models.IntegerField(null=True, blank=True, help_text="or once its labeler has judged so many.")
     note = models.TextField(blank=True, help_text="Why it comes again, in the words of whoever sent it back.")
+
+    objects = SlotQuerySet.as_manager()
 
     class Meta:
         constraints = [

@@ -65,6 +65,16 @@ class Membership(models.Model):
     def __str__(self):
         return f"{self.user} is {self.role} of {self.project}"
 
+    @property
+    def cap(self) -> int | None:
+        """How many judgments the member may make in a day; None: as many as they like."""
+        return self.project.daily_cap if self.daily_cap is None else self.daily_cap
+
+    @property
+    def is_before_quiz(self) -> bool:
+        """Whether a quiz that they have not passed stands between this person and the work."""
+        return self.role == self.Role.LABELER and self.project.quiz_items > 0 and self.qualified_at is None
+
 
 class Consent(models.Model):
     """One person's yes to one consent text. Every judgment made under it cites it."""

@@ -65,6 +65,10 @@ class Project(models.Model):
     def __str__(self):
         return self.name
 
+    def lock(self) -> None:
+        """Be the only one who locked it until the transaction ends; others can make rows that cite it meanwhile."""
+        Project.objects.select_for_update(no_key=True).get(pk=self.pk)
+
 
 class NumberedText(models.Model):
     """A version of a text: never edited, a change is the next number."""

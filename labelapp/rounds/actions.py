@@ -93,7 +93,7 @@ def queue_round(*, project: Project, kind: str, recipe: dict, by: User | None = 
     """Number and store a round with its stages, and ring. The database refuses a second active one of its kind."""
     try:
         with transaction.atomic():
-            Project.objects.select_for_update(no_key=True).get(pk=project.pk)  # one number after the other
+            project.lock()  # one number after the other
             last = project.rounds.aggregate(last=Max("number"))["last"] or 0
             round = Round.objects.create(
                 project=project, kind=kind, recipe=recipe, number=last + 1, created_by=by, rung_at=Now(), **fields

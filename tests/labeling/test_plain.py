@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from labelapp.labeling.plain import is_plain, plain_html
+from labelapp.labeling.text.plain import is_plain, plain_html
 from labelapp.labeling.text.render import render_with_markup
 
 SIGNS = list("ab 1.,;:!?'\"()-+=#>/@%^{}\n\n")

@@ -1,4 +1,4 @@
-"""A project's labeling as its admin sees it, read from running counts and from what queue_health counted.
+"""A project's labeling as its admin sees it, read from running counts and from what counting.py counted.
 
 Nothing here counts the rows of comparisons, places or judgments: a request costs the same with a million of them.
 """
@@ -130,7 +130,7 @@ def people_of(project: Project, now: datetime) -> list[Person]:
     members = project.memberships.select_related("user").order_by("user__username")
     shown = [member for member in members if member.role in ROLES or member.user_id in days]
     beats = heartbeats(project, [member.user_id for member in shown])
-    people = [person_of(project, member, days, paces.get(member.user_id), beats, now) for member in shown]
+    people = [person_of(member, days, paces.get(member.user_id), beats, now) for member in shown]
     return sorted(people, key=lambda person: (person.status != "working", -person.week, person.name))
 
 
@@ -150,7 +150,7 @@ def heartbeats(project: Project, people: Sequence[int]) -> dict[int, datetime]:
     return {labeler: until - LEASE for labeler, until in found}
 
 
-def person_of(project, member: Membership, days: dict, pace: LabelerPace | None, beats: dict, now) -> Person:
+def person_of(member: Membership, days: dict, pace: LabelerPace | None, beats: dict, now) -> Person:
     work = days.get(member.user_id, {})
     beat = beats.get(member.user_id)
     last = max(filter(None, [beat, pace and pace.last_judged_at]), default=None)
@@ -158,30 +158,25 @@ def person_of(project, member: Membership, days: dict, pace: LabelerPace | None,
         name=member.user.get_username(),
         role=member.role,
         today=work.get("today", 0),
-        cap=cap_of(project, member),
+        cap=member.cap,
         week=work.get("week", 0),
         seconds_today=pace.seconds_today if pace and work.get("today") else None,
         seconds_week=pace and pace.seconds_week,
         same=Share(pace.repeats_same, pace.repeats) if pace else Share(0, 0),
         right=Share(pace.gold_right, pace.gold) if pace else Share(0, 0),
         last_seen=last and min(last, now),
-        status=status_of(project, member, work.get("today", 0), beat, now),
+        status=status_of(member, work.get("today", 0), beat, now),
         because=member.paused_because if member.paused_at else "",
     )
 
 
-def cap_of(project: Project, member: Membership) -> int | None:
-    return project.daily_cap if member.daily_cap is None else member.daily_cap
-
-
-def status_of(project: Project, member: Membership, today: int, beat: datetime | None, now: datetime) -> str:
+def status_of(member: Membership, today: int, beat: datetime | None, now: datetime) -> str:
     """The first that holds: paused, quiz, capped, working, idle."""
-    cap = cap_of(project, member)
     if member.paused_at:
         return "paused"
-    if member.role == Membership.Role.LABELER and project.quiz_items and not member.qualified_at:
+    if member.is_before_quiz:
         return "quiz"
-    if cap is not None and today >= cap:
+    if member.cap is not None and today >= member.cap:
         return "capped"
     return "working" if beat and now - beat < SILENT else "idle"
 

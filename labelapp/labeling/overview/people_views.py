@@ -38,17 +38,12 @@ def _people_page(request: HttpRequest, project: Project, *, status: int = 200, *
     today = dict(work.values_list("labeler", "judged"))
     for member in members:
         member.today = today.get(member.user_id, 0)
-        member.before_quiz = is_before_quiz(project, member)
     invitations = list(project.invitations.select_related("created_by").order_by("-pk")[:LISTED])
     for invitation in invitations:
         invitation.closed = closed_because(invitation)
     context = {"section": "labeling", "members": members, "invitations": invitations, **more}
     context.setdefault("form", InviteForm(label_suffix=""))
     return TemplateResponse(request, "accounts/people.html", context, status=status)
-
-
-def is_before_quiz(project: Project, member: Membership) -> bool:
-    return bool(project.quiz_items) and member.role == Membership.Role.LABELER and member.qualified_at is None
 
 
 @never_cache
@@ -95,7 +90,7 @@ def _person_page(request: HttpRequest, project: Project, member: Membership, *, 
         "section": "labeling",
         "member": member,
         "form": MemberForm(initial=initial, label_suffix=""),
-        "quiz": quiz_state(member) if is_before_quiz(project, member) else None,
+        "quiz": quiz_state(member) if member.is_before_quiz else None,
         **more,
     }
     return TemplateResponse(request, "accounts/person.html", context, status=status)

@@ -50,7 +50,7 @@ def make_gold(comparison: Comparison, *, gold: Any, explanation: str = "") -> No
 def remove_gold(comparison: Comparison) -> None:
     """Its answer is not known after all: nobody is checked with it any more, and its places for work open again."""
     unanswered = comparison.slots.filter(purpose__in=CHECKS, state__in=[Slot.State.OPEN, Slot.State.LEASED])
-    unanswered.update(state=Slot.State.CLOSED, labeler=None, lease_until=None, claim_token=None)
+    unanswered.leave(Slot.State.CLOSED)
     comparison.slots.filter(purpose=Slot.Purpose.WORK, state=Slot.State.CLOSED).update(state=Slot.State.OPEN)
     Comparison.objects.filter(pk=comparison.pk).update(gold=None, explanation="")
 

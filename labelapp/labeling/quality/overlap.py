@@ -1,6 +1,7 @@
 """Adaptive overlap: where people disagree, one more is asked, up to the project's maximum."""
 
 from labelapp.labeling.quality.agreement import disagree
+from labelapp.labeling.quality.gold import CHECKS
 from labelapp.labeling.quality.places import add_slot, lock_comparison
 from labelapp.labeling.quality.reask import VOTES
 from labelapp.models import Judgment, Project, Slot
@@ -23,6 +24,6 @@ def add_place_on_disagreement(comparison_id: int, project: Project) -> Slot | No
 def standing_votes(comparison_id: int) -> list[Judgment]:
     """One standing answer a person, the latest, without those given where a labeler was checked."""
     votes = Judgment.objects.standing().filter(comparison=comparison_id).exclude(
-        slot__purpose__in=[Slot.Purpose.GOLD, Slot.Purpose.QUIZ]
+        slot__purpose__in=CHECKS
     )  # fmt: skip
     return list({vote.annotator: vote for vote in votes.order_by("pk")}.values())

@@ -32,7 +32,7 @@ def quiz_state(membership: Membership) -> QuizState:
     answered, items = states.count(Slot.State.DONE), len(states)
     needed = min(project.quiz_right, items)
     right = right_of(_answers(membership)).hits if answered else 0
-    if membership.qualified_at or not _asked(membership, project):
+    if not membership.is_before_quiz:
         state = PASSED
     elif not items:
         state = NOT_STARTED
@@ -57,7 +57,7 @@ def begin_quiz(*, project: Project, labeler) -> bool:
     if not project.quiz_items:
         return False
     membership = _locked(project, labeler.pk)
-    if membership is None or membership.qualified_at or not _asked(membership, project):
+    if membership is None or not membership.is_before_quiz:
         return False
     if membership.paused_at or _places(membership).exists():
         return False
@@ -102,10 +102,6 @@ def let_try_again(membership: Membership) -> None:
     _places(membership).update(purpose=Slot.Purpose.GOLD)  # what they said stays, as answers to gold
 
 
-def _asked(membership: Membership, project: Project) -> bool:
-    return membership.role == Membership.Role.LABELER and project.quiz_items > 0
-
-
 def _locked(project, user_id: int) -> Membership | None:
     mine = Membership.objects.select_related("project", "user").filter(project=project, user=user_id)
     return mine.select_for_update(no_key=True, of=("self",)).first()
@@ -123,7 +119,7 @@ def _answers(membership: Membership):
 
 def _drop_open(membership: Membership) -> None:
     unanswered = _places(membership).exclude(state=Slot.State.DONE)
-    unanswered.update(state=Slot.State.CLOSED, labeler=None, lease_until=None, claim_token=None)
+    unanswered.leave(Slot.State.CLOSED)
 
 
 def _qualify(membership: Membership) -> None:

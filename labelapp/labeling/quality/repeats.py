@@ -36,7 +36,7 @@ def drop_repeat(judgment: Judgment) -> None:
         comparison__repeats=judgment.comparison_id, reserved_for=judgment.labeler_id, purpose=Slot.Purpose.REPEAT,
         state__in=[Slot.State.OPEN, Slot.State.LEASED],
     )  # fmt: skip
-    planned.update(state=Slot.State.CLOSED, labeler=None, lease_until=None, claim_token=None)
+    planned.leave(Slot.State.CLOSED)
 
 
 def self_consistency(project: Project, labeler=None) -> Share:

@@ -118,17 +118,12 @@ def save_protocol(*, project: Project, definition: dict) -> tuple[ProtocolVersio
     Raises BadProtocol.
     """
     protocol = parse(definition)
-    _numbering(project)
+    project.lock()  # one number after the other; judging goes on
     latest = project.protocol_versions.last()
     if latest and parse(latest.definition) == protocol:
         return latest, False
     number = latest.number + 1 if latest else 1
     return ProtocolVersion.objects.create(project=project, number=number, definition=protocol.as_json()), True
-
-
-def _numbering(project: Project) -> None:
-    """One numberer at a time in a project; judging goes on."""
-    Project.objects.select_for_update(no_key=True).get(pk=project.pk)
 
 
 @transaction.atomic
@@ -170,7 +165,7 @@ def save_text(*, project: Project, model: type, text: str) -> tuple[GuidelineVer
     if not text or len(text) > LONGEST_TEXT or "\x00" in text:
         said = _("A text has 1 to %(most)s characters, this one has %(n)s.")
         raise BadSetup(said % {"most": LONGEST_TEXT, "n": len(text)}, field="text")
-    _numbering(project)
+    project.lock()  # one number after the other; judging goes on
     latest = model.objects.filter(project=project).last()
     if latest and latest.text == text:
         return latest, False

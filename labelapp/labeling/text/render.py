@@ -10,8 +10,8 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 
-from labelapp.labeling.plain import is_plain, plain_html
 from labelapp.labeling.text import mathematics
+from labelapp.labeling.text.plain import is_plain, plain_html
 from labelapp.labeling.text.unseen import show_unseen
 
 LONGEST = 40_000  # characters; more is shown raw: the worst there is takes about 35 microseconds for each

@@ -26,12 +26,12 @@ def people_of(project: Project) -> list[dict]:
     now = timezone.now()
     work = work_by_person(project, now.date())
     members = project.memberships.select_related("user").order_by("user__username")
-    return [facts(project, member, work.get(member.user_id, {}), now) for member in members]
+    return [facts(member, work.get(member.user_id, {}), now) for member in members]
 
 
-def facts(project: Project, member: Membership, work: dict, now) -> dict:
+def facts(member: Membership, work: dict, now) -> dict:
     today = work.get("today", 0)
-    status = status_of(project, member, today, None, now)
+    status = status_of(member, today, None, now)
     return {
         "username": member.user.get_username(),
         "role": member.role,
