@@ -6,9 +6,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.contrib.auth.models import AnonymousUser
 from django.http import Http404
-from django.test import Client, RequestFactory
+from django.test import RequestFactory
 from django.urls import URLPattern, get_resolver
 
+from tests.browsers import sign_in, watched_page
 from tests.site.filled import ROLES, make_filled
 from tests.site.pages import NOBODY, NOT_A_PAGE, PAGES, PREFIXES
 
@@ -45,14 +46,8 @@ def test_axe_finds_nothing_on_any_page(role, live_server, context, tmp_path, set
     settings.ARTIFACT_DIR = tmp_path
     filled = make_filled(tmp_path)
     if role != NOBODY:
-        client = Client()
-        client.force_login(filled.people[role])
-        cookie = {"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}
-        context.add_cookies([cookie])
-    browser_page = context.new_page()
-    browser_page.complaints = []
-    browser_page.on("console", lambda line: line.type == "error" and browser_page.complaints.append(line.text))
-    browser_page.on("pageerror", lambda error: browser_page.complaints.append(str(error)))
+        sign_in(context, live_server.url, filled.people[role])
+    browser_page = watched_page(context)
     found = [line for page in PAGES if role in page.roles for line in _look_at(browser_page, live_server, page, filled)]
     assert not found, "\n".join(found)
 

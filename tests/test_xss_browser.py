@@ -9,12 +9,12 @@ from itertools import cycle
 from pathlib import Path
 
 import pytest
-from django.test import Client
 from playwright.sync_api import expect
 
 from labelapp.labeling.protocol import Criterion, Protocol
 from labelapp.labeling.text.render import render_markdown
 from labelapp.models import Membership, Project, User
+from tests.browsers import sign_in
 from tests.site.filled import make_filled
 from tests.site.pages import PAGES
 
@@ -82,17 +82,14 @@ def visit(live_server, context):
     context.add_init_script(LISTEN)
     context.on("request", lambda request: requests.append(request.url))
 
-    def sign_in(person):
-        client = Client()
-        client.force_login(person)
-        cookie = {"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}
-        context.add_cookies([cookie])
+    def open_page(person):
+        sign_in(context, live_server.url, person)
         page = context.new_page()
         page.requests, page.home = requests, live_server.url
         page.on("dialog", lambda dialog: pytest.fail(f"a dialog opened: {dialog.message}"))
         return page
 
-    return sign_in
+    return open_page
 
 
 def harmless(page, address: str) -> None:

@@ -7,6 +7,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.utils.translation import gettext
 
+from labelapp.labeling.quality.reask import keys_of
 from labelapp.labeling.refusals import BadBatch
 from labelapp.models import Batch, Comparison, Project, Slot
 
@@ -35,7 +36,7 @@ def create_batch(
 @transaction.atomic
 def assign_to_batch(comparisons: QuerySet[Comparison] | Iterable[Comparison], batch: Batch | None) -> int:
     """Move comparisons of the batch's project into it, with its priority; or out of any, with none. How many."""
-    chosen = Comparison.objects.filter(pk__in=_keys(comparisons))
+    chosen = Comparison.objects.filter(pk__in=keys_of(comparisons))
     if batch:
         chosen = chosen.filter(project=batch.project_id)
     _hand_out(chosen, batch.priority if batch else 0)
@@ -56,7 +57,7 @@ def set_deadline(batch: Batch, deadline: datetime | None) -> None:
 
 
 def _hand_out(comparisons: QuerySet[Comparison], priority: int) -> None:
-    unanswered = Slot.objects.filter(comparison__in=comparisons.order_by().values("pk"), state__in=UNANSWERED)
+    unanswered = Slot.objects.filter(comparison__in=keys_of(comparisons), state__in=UNANSWERED)
     unanswered.update(priority=priority)
 
 
@@ -66,9 +67,3 @@ def _check_priority(priority: int) -> None:
             gettext("Priority %(priority)s is out of range; choose between %(LEAST)s and %(MOST)s.")
             % {"priority": priority, "LEAST": LEAST, "MOST": MOST}
         )
-
-
-def _keys(comparisons):
-    if isinstance(comparisons, QuerySet):
-        return comparisons.order_by().values("pk")
-    return [comparison.pk for comparison in comparisons]

@@ -3,10 +3,10 @@
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.core.cache import cache
-from django.test import Client
 from playwright.sync_api import expect
 
 from labelapp.models import Batch, Invitation, Membership, User
+from tests.browsers import sign_in, watched_page
 from tests.factories import make_comparison, make_project, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -28,23 +28,11 @@ def project():
 
 @pytest.fixture
 def signed_in(live_server, project):
-    def sign_in(context, name="adm"):
-        client = Client()
-        client.force_login(User.objects.get(username=name))
-        cookie = {"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}
-        context.add_cookies([cookie])
-        return watched(context)
+    def open_page(context, name="adm"):
+        sign_in(context, live_server.url, User.objects.get(username=name))
+        return watched_page(context)
 
-    return sign_in
-
-
-def watched(context):
-    """A page that collects the complaints of the browser's console."""
-    page = context.new_page()
-    page.complaints = []
-    page.on("console", lambda said: said.type == "error" and page.complaints.append(said.text))
-    page.on("pageerror", lambda error: page.complaints.append(str(error)))
-    return page
+    return open_page
 
 
 def looks_well(page) -> None:
@@ -69,7 +57,7 @@ def test_from_the_invitation_to_the_first_item(live_server, signed_in, context, 
     link = page.locator("#join-link").inner_text()
     looks_well(page)
 
-    newcomer = watched(new_context())
+    newcomer = watched_page(new_context())
     newcomer.goto(link)
     expect(newcomer.get_by_role("heading", level=1)).to_have_text("Join Convincing")
     looks_well(newcomer)
@@ -84,7 +72,7 @@ def test_from_the_invitation_to_the_first_item(live_server, signed_in, context, 
     assert Membership.objects.get(user__username="nora").tags == ["german", "logic"]
 
     make_user("otto")
-    friend = watched(new_context())
+    friend = watched_page(new_context())
     friend.goto(link)
     friend.get_by_role("link", name="I have an account").click()
     friend.get_by_label("Username").or_(friend.get_by_label("Login")).fill("otto")
@@ -94,7 +82,7 @@ def test_from_the_invitation_to_the_first_item(live_server, signed_in, context, 
     expect(friend.locator("#asked")).to_be_visible()
     assert Invitation.objects.get().uses_left == 0
 
-    late = watched(new_context(java_script_enabled=False))
+    late = watched_page(new_context(java_script_enabled=False))
     assert late.goto(link).status == 410
     expect(late.get_by_role("heading", level=1)).to_have_text("This invitation is used up")
     assert page.complaints == newcomer.complaints[1:] == friend.complaints == []  # the 422 is told to the console

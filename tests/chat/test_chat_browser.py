@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from django.test import Client
 from playwright.sync_api import expect
 
 from labelapp.models import ChatTurn, Comparison, Judgment
+from tests.browsers import sign_in, watched_page
 from tests.chat.conftest import SLIDERS, add_model, ask_under
 from tests.servers import wait_until
 
@@ -23,14 +23,9 @@ def visit(web_server, labeler, project):
     address = web_server(UPSTREAM_SECONDS="5")
 
     def open_page(context):
-        client = Client()
-        client.force_login(labeler)
         context.set_default_timeout(PATIENCE)
-        context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": address}])
-        page = context.new_page()
-        page.complaints = []
-        page.on("console", lambda said: said.type == "error" and page.complaints.append(said.text))
-        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        sign_in(context, address, labeler)
+        page = watched_page(context)
         page.goto(f"{address}/p/{project.slug}/chat/")
         return page
 

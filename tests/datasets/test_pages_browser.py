@@ -2,12 +2,12 @@
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from django.test import Client
 from django.urls import reverse
 from playwright.sync_api import expect
 
 from labelapp.datasets.actions import freeze_snapshot
 from labelapp.models import Judgment
+from tests.browsers import sign_in
 from tests.datasets.rows import as_file, pair
 from tests.datasets.test_pages import project  # noqa: F401
 
@@ -18,10 +18,7 @@ PHONE = {"width": 390, "height": 800}
 @pytest.fixture
 def admin(live_server, context, project):  # noqa: F811
     """The admin's browser; what its console complains of is collected on the page."""
-    client = Client()
-    client.force_login(project.memberships.get(role="admin").user)
-    cookie = client.cookies["sessionid"].value
-    context.add_cookies([{"name": "sessionid", "value": cookie, "url": live_server.url}])
+    sign_in(context, live_server.url, project.memberships.get(role="admin").user)
     page = context.new_page()
     page.complaints = []
     page.on("console", lambda said: said.type == "error" and page.complaints.append(said.text))

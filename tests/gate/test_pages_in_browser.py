@@ -4,11 +4,11 @@ import re
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from django.test import Client
 from playwright.sync_api import expect
 
 from labelapp.models import DeploymentEvent, EngineVersion
 from labelapp.rounds.promote import activate_pending, deployment_of, promote
+from tests.browsers import sign_in, watched_page
 from tests.factories import make_project, make_prompt, make_user
 from tests.gate.rounds import audit, make_passing, make_policy
 
@@ -37,14 +37,8 @@ def visit(live_server, admin, project):
     """Open a page of the project signed in; complaints of the browser's console are collected on the page."""
 
     def open_page(context, path: str):
-        client = Client()
-        client.force_login(admin)
-        cookie = {"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}
-        context.add_cookies([cookie])
-        page = context.new_page()
-        page.complaints = []
-        page.on("console", lambda said: said.type == "error" and page.complaints.append(said.text))
-        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        sign_in(context, live_server.url, admin)
+        page = watched_page(context)
         page.goto(f"{live_server.url}/p/arguments/{path}")
         return page
 

@@ -1,11 +1,11 @@
 """The labeling page in a real browser: it keeps itself up to date while somebody looks, and takes nothing away."""
 
 import pytest
-from django.test import Client
 from playwright.sync_api import expect
 
 from labelapp.labeling.overview.counting import refresh_all
 from labelapp.models import QueueHealth
+from tests.browsers import sign_in, watched_page
 from tests.factories import make_comparison, make_project, make_user
 from tests.labeling.conftest import claim_and_answer
 
@@ -30,14 +30,8 @@ def project(lena):
 @pytest.fixture
 def visit(live_server, project):
     def open_page(context):
-        client = Client()
-        client.force_login(project.memberships.get(role="admin").user)
-        cookie = {"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}
-        context.add_cookies([cookie])
-        page = context.new_page()
-        page.complaints = []
-        page.on("console", lambda said: said.type == "error" and page.complaints.append(said.text))
-        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        sign_in(context, live_server.url, project.memberships.get(role="admin").user)
+        page = watched_page(context)
         page.clock.install()
         page.goto(f"{live_server.url}/p/convincing/labeling/")
         return page

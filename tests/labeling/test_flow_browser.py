@@ -5,7 +5,6 @@ import re
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from django.test import Client
 from playwright.sync_api import expect
 
 from labelapp.models import (
@@ -18,6 +17,7 @@ from labelapp.models import (
     ProtocolVersion,
     Slot,
 )
+from tests.browsers import sign_in, watched_page
 from tests.factories import add_member, make_comparison, make_project, make_prompt, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -44,21 +44,12 @@ def visit(live_server, labeler, project):
     """Open the labeling page signed in; complaints of the browser's console are collected on the page."""
 
     def open_page(context, user=labeler):
-        sign_in(context, live_server, user)
-        page = context.new_page()
-        page.complaints = []
-        page.on("console", lambda said: said.type == "error" and page.complaints.append(said.text))
-        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        sign_in(context, live_server.url, user)
+        page = watched_page(context)
         page.goto(live_server.url + PATH)
         return page
 
     return open_page
-
-
-def sign_in(context, live_server, user):
-    client = Client()
-    client.force_login(user)
-    context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}])
 
 
 def until(page, expression):
@@ -201,7 +192,7 @@ def test_an_answer_is_never_sent_as_somebody_else(visit, context, live_server, p
     ready(page)
     other = make_user("otto")
     add_member(project, other, "labeler")
-    sign_in(context, live_server, other)
+    sign_in(context, live_server.url, other)
     say(page)
     expect(alert(page)).to_contain_text("somebody else is signed in now")
     fresh = visit(context, user=other)
@@ -220,7 +211,7 @@ def test_whoever_is_signed_out_keeps_the_answer_and_it_is_sent_after_signing_in(
     page.clock.install()
     say(page)
     expect(alert(page)).to_contain_text("Not saved: you are signed out")
-    sign_in(context, live_server, labeler)
+    sign_in(context, live_server.url, labeler)
     for _ in range(4):
         page.clock.run_for(10000)
     expect(page.locator(".judged")).to_have_text("1 judged")

@@ -2,10 +2,10 @@
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from django.test import Client
 from playwright.sync_api import expect
 
 from labelapp.models import Comparison, Judgment, Prompt, ProtocolVersion, Skip, Slot
+from tests.browsers import sign_in, watched_page
 from tests.factories import make_comparison, make_project, make_prompt, make_user
 from tests.labeling.forms import DEMONSTRATION, PAIR, PAIR_FULL, RANKING, RATING
 
@@ -53,15 +53,9 @@ def visit(live_server, labeler, new_context):
     """Open the labeling page signed in; complaints of the browser's console are collected on the page."""
 
     def visit(slug="forms", **options):
-        client = Client()
-        client.force_login(labeler)
         context = new_context(**options)
-        cookie = {"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}
-        context.add_cookies([cookie])
-        page = context.new_page()
-        page.complaints = []
-        page.on("console", lambda said: said.type == "error" and page.complaints.append(said.text))
-        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        sign_in(context, live_server.url, labeler)
+        page = watched_page(context)
         page.goto(f"{live_server.url}/p/{slug}/label/")
         return page
 

@@ -2,10 +2,10 @@
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from django.test import Client
 from playwright.sync_api import expect
 
 from labelapp.models import Judgment
+from tests.browsers import sign_in, watched_page
 from tests.factories import make_comparison, make_project, make_prompt, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -31,15 +31,8 @@ def visit(live_server, labeler, project):
     """Open the labeling page signed in; complaints of the browser's console are collected on the page."""
 
     def open_page(context):
-        client = Client()
-        client.force_login(labeler)
-        context.add_cookies(
-            [{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}]
-        )
-        page = context.new_page()
-        page.complaints = []
-        page.on("console", lambda said: said.type == "error" and page.complaints.append(said.text))
-        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        sign_in(context, live_server.url, labeler)
+        page = watched_page(context)
         page.goto(f"{live_server.url}/p/convincing/label/")
         return page
 

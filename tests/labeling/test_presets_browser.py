@@ -1,12 +1,12 @@
 """A labeler answers one item under every preset with a thumb, in a real browser; keys are in test_forms_browser.py."""
 
 import pytest
-from django.test import Client
 from playwright.sync_api import expect
 
 from labelapp.labeling.queue import create_comparison
 from labelapp.labeling.setup.presets import PRESETS
 from labelapp.models import Judgment, ProtocolVersion
+from tests.browsers import sign_in
 from tests.factories import make_completion, make_project, make_prompt, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -27,11 +27,8 @@ def sheet(live_server, new_context):
         size = {"pair": 2, "ranking": 4, "rating": 2, "demonstration": 0}[preset.protocol.form]
         completions = [make_completion(prompt, text) for text in TEXTS[:size]]
         create_comparison(project=project, prompt=prompt, completions=completions, origin="random")
-        client = Client()
-        client.force_login(labeler)
         context = new_context(**PHONE)
-        cookie = {"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}
-        context.add_cookies([cookie])
+        sign_in(context, live_server.url, labeler)
         page = context.new_page()
         page.goto(f"{live_server.url}/p/preset/label/")
         return page

@@ -1,10 +1,10 @@
 """Reviews in a real browser: one key each, no script, a phone."""
 
 import pytest
-from django.test import Client
 from playwright.sync_api import expect
 
 from labelapp.models import Judgment, Review
+from tests.browsers import sign_in, watched_page
 from tests.factories import make_comparison, make_project, make_user
 from tests.labeling.conftest import claim_and_answer
 
@@ -22,14 +22,8 @@ def visit(live_server):
         claim_and_answer(project, labeler, strength=2)
 
     def open_page(context):
-        client = Client()
-        client.force_login(reviewer)
-        cookie = {"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}
-        context.add_cookies([cookie])
-        page = context.new_page()
-        page.complaints = []
-        page.on("console", lambda said: said.type == "error" and page.complaints.append(said.text))
-        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        sign_in(context, live_server.url, reviewer)
+        page = watched_page(context)
         page.goto(f"{live_server.url}/p/convincing/review/")
         return page
 

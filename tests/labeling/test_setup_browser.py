@@ -2,7 +2,6 @@
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from django.test import Client
 from django.urls import reverse
 from playwright.sync_api import expect
 
@@ -10,6 +9,7 @@ from labelapp.labeling.protocol import parse
 from labelapp.labeling.setup.actions import save_protocol, save_text
 from labelapp.labeling.setup.presets import PRESETS
 from labelapp.models import ConsentVersion, GuidelineVersion, Judgment
+from tests.browsers import sign_in, watched_page
 from tests.factories import make_comparison, make_project, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -32,14 +32,8 @@ def visit(live_server, project):
     """Open a page of the project as its admin; complaints of the browser's console are collected on it."""
 
     def open_page(context, name, query=""):
-        client = Client()
-        client.force_login(project.memberships.get().user)
-        cookie = client.cookies["sessionid"].value
-        context.add_cookies([{"name": "sessionid", "value": cookie, "url": live_server.url}])
-        page = context.new_page()
-        page.complaints = []
-        page.on("console", lambda said: said.type == "error" and page.complaints.append(said.text))
-        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        sign_in(context, live_server.url, project.memberships.get().user)
+        page = watched_page(context)
         page.goto(live_server.url + reverse(name, args=[project.slug]) + query)
         return page
 

@@ -6,7 +6,7 @@ revision of it, replaces it; so nothing is lost where nobody ever answers again.
 
 from collections.abc import Iterable
 
-from django.db.models import Exists, F, OuterRef, QuerySet
+from django.db.models import Exists, F, Model, OuterRef, QuerySet
 from django.utils.translation import gettext
 
 from labelapp.labeling.refusals import CannotAskAgain
@@ -27,7 +27,7 @@ def reask(*, judgments: Iterable[Judgment] | QuerySet[Judgment], note: str) -> i
     Left out are answers that do not stand, that have no place here (imports, surplus), that check a labeler, that
     are being asked again already, and those of people who have left the project.
     """
-    return _reopen(Judgment.objects.filter(pk__in=_keys(judgments)), Slot.Purpose.REASK, note)
+    return _reopen(Judgment.objects.filter(pk__in=keys_of(judgments)), Slot.Purpose.REASK, note)
 
 
 def return_to_labeler(judgment: Judgment, note: str) -> None:
@@ -41,10 +41,9 @@ def return_to_labeler(judgment: Judgment, note: str) -> None:
         )
 
 
-def _keys(judgments: Iterable[Judgment] | QuerySet[Judgment]):
-    if isinstance(judgments, QuerySet):
-        return judgments.order_by().values("pk")
-    return [judgment.pk for judgment in judgments]
+def keys_of(rows: Iterable[Model] | QuerySet):
+    """What `pk__in` takes for rows that are here already, or that a query would find."""
+    return rows.order_by().values("pk") if isinstance(rows, QuerySet) else [row.pk for row in rows]
 
 
 def _reopen(judgments: QuerySet[Judgment], purpose: str, note: str) -> int:
