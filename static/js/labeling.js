@@ -201,15 +201,17 @@
 
   // Marks: the last selection is kept, since a tap on the button ends it.
   let selected = null;
-  document.addEventListener("selectionchange", () => {
+  function noteSelection() {
     const selection = getSelection();
     if (selection.rangeCount && !selection.isCollapsed) selected = selection.getRangeAt(0).cloneRange();
-  });
+  }
+  document.addEventListener("selectionchange", noteSelection);
   document.addEventListener("pointerdown", ({ target }) => { if (!target.closest("[data-flag]")) selected = null; });
   let marks = null; // the module, once it is loaded
   let opening = false; // the menu comes a moment later: a digit that is meant for it must not answer something else
   function flag() {
     if (!byId("span-menu")) return false;
+    noteSelection(); // the browser tells of a selection a moment later: a quick key must not miss it
     if (marks) {
       marks.choose(selected);
       return true;
