@@ -4,7 +4,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from labelapp.chat import events
-from labelapp.chat.actions import LONGEST_PROMPT, MOST_TURNS, State, latest_protocol, messages_after, sides_of
+from labelapp.chat.actions import (
+    LONGEST_PROMPT,
+    MOST_TURNS,
+    State,
+    latest_protocol,
+    messages_after,
+    open_conversation,
+    sides_of,
+)
 from labelapp.chat.run import give_up_stale
 from labelapp.labeling.actions import protocol_of
 from labelapp.labeling.desk import Step, steps
@@ -60,7 +68,7 @@ class Answering:
 
 def read_page(project: Project, labeler, kept: Mapping[str, str]) -> dict:
     """The open conversation and its last turn, or an empty page. kept: what a form said that was refused."""
-    conversation = Conversation.objects.filter(project=project, labeler=labeler, ended_at=None).first()
+    conversation = open_conversation(project=project, labeler=labeler)
     turn = conversation.turns.select_related("protocol").last() if conversation else None
     if turn and turn.state == State.RUNNING:
         give_up_stale(turn.pk)

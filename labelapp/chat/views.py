@@ -131,10 +131,8 @@ def is_number(text: str) -> bool:
 def read_vote(request: HttpRequest, turn: ChatTurn) -> dict:
     """submission_id, answer, active_seconds and seen characters. Raises NotAnAnswer and NotShown."""
     size = turn.sides.count()
-    data = request.POST.copy()
-    data["claim"] = "-"  # the turn's own rows say what was shown
-    said = AnswerForm(data).said(protocol_of(turn.protocol_id), size)
-    seen = [data.get(f"seen_{place}", "") for place in range(size)]
+    said = AnswerForm(request.POST).said(protocol_of(turn.protocol_id), size)
+    seen = [request.POST.get(f"seen_{place}", "") for place in range(size)]
     if not all(map(is_number, seen)):
         raise NotShown(_("It is not known how much of the answers you saw. Reload the page and judge again."))
     return said | {"seen": list(map(int, seen))}

@@ -8,6 +8,7 @@ from django.db.models import Count, Exists, OuterRef, QuerySet, TextField
 from django.db.models.functions import Cast
 from django.utils.translation import gettext_lazy as _
 
+from labelapp.labeling.overview.counting import MANY as NEEDS_A_LOOK
 from labelapp.models import Comparison, Project, Skip, Slot
 
 COUNTED = 10_000  # more than these are counted only where somebody asks for it
@@ -39,7 +40,8 @@ class FilterForm(forms.Form):
         self.fields["origin"].choices = [("", _("any origin")), *Comparison.Origin.choices]
         self.fields["batch"].choices = [("", _("any or no batch")), (OUT, _("in no batch")), *batches]
         self.fields["protocol"].choices = [("", _("any version")), *((n, f"v{n}") for n in protocols)]
-        skipped = [("", _("or not")), (ANY, _("by anybody")), (MANY, _("by 3 people or more"))]
+        many = _("by %(n)s people or more") % {"n": NEEDS_A_LOOK}
+        skipped = [("", _("or not")), (ANY, _("by anybody")), (MANY, many)]
         self.fields["skipped"].choices = [*skipped, *Skip.Reason.choices]
 
     def said(self) -> dict[str, str]:
@@ -75,7 +77,7 @@ def skipped(project: Project, how: str, by: str) -> QuerySet:
         skips = skips.filter(labeler__username=by)
     if how == MANY:
         people = skips.values("comparison").annotate(people=Count("labeler", distinct=True))
-        return people.filter(people__gte=3).values("comparison")
+        return people.filter(people__gte=NEEDS_A_LOOK).values("comparison")
     if how and how != ANY:
         skips = skips.filter(reason=how)
     return skips.values("comparison")

@@ -18,7 +18,6 @@ LONGEST_SECONDS = 3600
 
 
 FIELDS = {
-    "claim": forms.CharField(),
     "submission_id": forms.UUIDField(),
     "answer": forms.CharField(required=False),
     "rationale": forms.CharField(required=False, max_length=5000),
@@ -33,6 +32,7 @@ FIELDS = {
 class AnswerForm:
     """One submitted answer: a step, both bad, or a rank for every response; and what else the protocol asks.
 
+    What is answered (a claim, a judgment, a chat's turn) is for whoever reads the form to know.
     Fields by place: rank_<place>, rating_<key>_<place>, safety_<place>. `spans` is a JSON list of {"place", "start",
     "end", "quote", "reason"}; `reasons` may come more than once; `seen` is a comma list of shares by place. A Form of
     Django would copy its fields for each answer, and they only read.

@@ -117,7 +117,7 @@ def store_change(request: HttpRequest, project: Project, judgment_id: int, row: 
 
 def show_change(request: HttpRequest, row: Judgment, *, kept, refusal: Refusal | None = None) -> HttpResponse:
     context = {"judgment": row, "item": item_of(row), "kept": kept, "refusal": refusal, "section": "label"}
-    context |= {"hidden": {"claim": "revision", "submission_id": uuid4(), "active_seconds": ""}, "action": request.path}
+    context |= {"hidden": {"submission_id": uuid4(), "active_seconds": ""}, "action": request.path}
     return TemplateResponse(request, "labeling/change.html", context, status=refusal.status if refusal else 200)
 
 

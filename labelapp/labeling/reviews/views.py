@@ -94,7 +94,7 @@ def show(
         "kept": kept if kept and kept.get("verdict") == "corrected" else fields_of(answer),
         "comment": kept.get("comment", "") if kept else "",
         "action": reverse("review_judgment", args=[project.slug, judgment.pk]),
-        "hidden": {"verdict": "corrected", "claim": "review", "submission_id": uuid4()},
+        "hidden": {"verdict": "corrected", "submission_id": uuid4()},
     }  # fmt: skip
     return TemplateResponse(request, "reviews/review.html", context, status=refusal.status if refusal else 200)
 

@@ -1,0 +1,44 @@
+"""The job file: what a stage is asked to do. Torch-free, so the web application may import it.
+
+Every stage reads one `Job` from `job.json` and one config dataclass of its own. A field that the stage does not know,
+or a value out of its range, is a `JobError` that names the field, the value and the remedy.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alignment.config.job import (  # noqa: F401
+    EXIT_BAD_INPUT,
+    EXIT_DONE,
+    EXIT_NON_FINITE,
+    EXIT_STOPPED,
+    Input,
+    Job,
+    JobError,
+    NonFiniteStep,
+    Stopped,
+    build,
+    require,
+)
+from alignment.config.language import PretrainConfig, SFTConfig
+from alignment.config.measuring import EvaluateConfig
+from alignment.config.preferences import PreferenceConfig, RewardConfig
+from alignment.config.sampling import GenerateConfig
+from alignment.config.training import PRECISIONS, Optimization, optimization  # noqa: F401
+
+CONFIGS = {
+    "pretrain": PretrainConfig,
+    "sft": SFTConfig,
+    "reward": RewardConfig,
+    "preference": PreferenceConfig,
+    "generate": GenerateConfig,
+    "evaluate": EvaluateConfig,
+}
+
+
+def stage_config(job: Job) -> Any:
+    """The stage's own config. Raises JobError for an unknown stage or a bad value."""
+    if job.stage not in CONFIGS:
+        raise JobError(f"there is no stage {job.stage!r}; choose one of {', '.join(CONFIGS)}")
+    return build(CONFIGS[job.stage], job.config)

@@ -1,0 +1,94 @@
+"""One job: which stage, its inputs, its config, its output; and how a stage can end."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+EXIT_DONE = 0
+EXIT_BAD_INPUT = 64
+EXIT_NON_FINITE = 70
+EXIT_STOPPED = 75
+
+
+class JobError(ValueError):
+    """The job cannot be done as asked. The message is a sentence for a person."""
+
+
+class NonFiniteStep(ArithmeticError):
+    """A loss or gradient is not a number; the weights are as before the step."""
+
+
+class Stopped(Exception):
+    """SIGTERM arrived: the state is saved and the run can be resumed."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """A verified directory the stage reads: its path and the SHA-256 of its manifest.json."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """One stage of one round, or one run by hand."""
+
+    stage: str
+    inputs: dict[str, Input]
+    config: dict[str, Any]
+    output: str
+    seed: int = 0
+    resume_from: str | None = None
+    threads: int = 0  # 0: torch's own choice
+
+    @classmethod
+    def load(cls, path: str | Path) -> Job:
+        """Read job.json. Raises JobError naming what is missing or unknown."""
+        try:
+            raw = json.loads(Path(path).read_text())
+        except (OSError, json.JSONDecodeError) as error:
+            raise JobError(f"cannot read the job file {path}: {error}") from error
+        return cls.from_dict(raw)
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> Job:
+        if not isinstance(raw, dict):
+            raise JobError(f"a job must be a JSON object, got {type(raw).__name__}")
+        known = build(cls, {**raw, "inputs": {}})
+        require(isinstance(known.output, str), "output", known.output, "name a directory")
+        inputs = {name: build(Input, value) for name, value in raw.get("inputs", {}).items()}
+        return cls(**{**{f.name: getattr(known, f.name) for f in fields(cls)}, "inputs": inputs})
+
+    def input_path(self, name: str) -> Path:
+        """The directory of an input the stage cannot do without. Raises JobError."""
+        if name not in self.inputs:
+            named = ", ".join(sorted(self.inputs)) or "none"
+            raise JobError(f"the stage {self.stage} needs the input {name!r}; the job names {named}")
+        return Path(self.inputs[name].path)
+
+    def dump(self, path: str | Path) -> None:
+        Path(path).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+
+
+def build(kind: type, raw: dict[str, Any]) -> Any:
+    """Make a config dataclass from JSON. Raises JobError for unknown and missing fields."""
+    if not isinstance(raw, dict):
+        raise JobError(f"{kind.__name__} must be a JSON object, got {type(raw).__name__}")
+    known = {f.name for f in fields(kind)}
+    if unknown := sorted(set(raw) - known):
+        raise JobError(f"{kind.__name__} has no field {unknown[0]!r}; it takes {', '.join(sorted(known))}")
+    try:
+        made = kind(**raw)
+    except TypeError as error:
+        raise JobError(f"{kind.__name__}: {error}") from error
+    return made
+
+
+def require(condition: bool, field_name: str, value: Any, remedy: str) -> None:
+    """Refuse a config value: names the field, the value and what to do."""
+    if not condition:
+        raise JobError(f"{field_name} is {value!r}: {remedy}")

@@ -1,0 +1,51 @@
+"""Stages that learn from text: pretraining and supervised fine-tuning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from alignment.config.job import require
+from alignment.config.training import PRECISIONS, optimization
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Next-token training from scratch on plain text. Without a parent the tokenizer is trained too."""
+
+    text: list[str] = field(default_factory=list)  # .txt or .txt.gz; a blank line ends a document; twice counts twice
+    held_out_text: list[str] = field(default_factory=list)  # measured in bits per byte, one figure a file
+    vocabulary: int = 4096
+    width: int = 256
+    depth: int = 8
+    heads: int = 8
+    context: int = 512  # tokens a block
+    micro_batch: int = 8  # blocks in memory at a time
+    precision: str = "fp32"  # fp32 | bf16 (fp32 weights, bf16 products) | auto: bf16 where a probe finds it faster
+    compile: bool = False  # torch.compile, which needs a C++ compiler on a CPU
+    optimization: Any = None
+
+    def __post_init__(self) -> None:
+        require(bool(self.text), "text", self.text, "name at least one text file")
+        require(self.precision in PRECISIONS, "precision", self.precision, "fp32, bf16 or auto")
+        require(self.micro_batch >= 1, "micro_batch", self.micro_batch, "at least 1 block")
+        require(self.width % self.heads == 0, "heads", self.heads, f"must divide the width {self.width}")
+        object.__setattr__(self, "optimization", optimization(self.optimization))
+
+
+@dataclass(frozen=True)
+class SFTConfig:
+    """Supervised fine-tuning on dialogues, loss on the assistant's tokens only."""
+
+    rows: str = ""  # JSONL with "messages" or "prompt" and "completion"
+    held_out_rows: str = ""
+    max_length: int = 512
+    micro_tokens: int = 8192  # padded tokens in memory at a time; changes nothing but memory and speed
+    precision: str = "fp32"  # fp32 | bf16; on a CPU every new batch shape costs bf16 a slow kernel compilation
+    optimization: Any = None
+
+    def __post_init__(self) -> None:
+        require(bool(self.rows), "rows", self.rows, "name a JSONL file of dialogues")
+        require(self.precision in {"fp32", "bf16"}, "precision", self.precision, "fp32 or bf16")
+        require(self.max_length >= 8, "max_length", self.max_length, "at least 8 tokens")
+        object.__setattr__(self, "optimization", optimization(self.optimization))
