@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -41,17 +42,15 @@ def step_count(rows: int, *, batch_size: int, epochs: int, max_steps: int = 0) -
     return min(steps, max_steps) if max_steps else steps
 
 
-def batches_from(
-    lengths: Sequence[int], *, batch_size: int, seed: int, start: int, steps: int
-) -> Iterator[tuple[int, list[int]]]:
-    """(step, row numbers) for the steps start .. steps - 1, each as an unbroken run would see it."""
+def batch_at(lengths: Sequence[int], *, batch_size: int, seed: int, step: int) -> list[int]:
+    """Row numbers of the batch of a 0-based step, as an unbroken run would see it."""
     per_epoch = -(-len(lengths) // batch_size)
-    epoch, batches = -1, []
-    for step in range(start, steps):
-        if step // per_epoch != epoch:
-            epoch = step // per_epoch
-            batches = epoch_batches(lengths, batch_size, seed, epoch)
-        yield step, batches[step % per_epoch]
+    return _batches_of(tuple(lengths), batch_size, seed, step // per_epoch)[step % per_epoch]
+
+
+@lru_cache(maxsize=2)
+def _batches_of(lengths: tuple[int, ...], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    return epoch_batches(lengths, batch_size, seed, epoch)
 
 
 def micro_batches(lengths: Sequence[int], rows: Sequence[int], tokens: int) -> list[list[int]]:

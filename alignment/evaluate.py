@@ -27,7 +27,7 @@ from alignment.audit import (
 )
 from alignment.baselines import TextPair, bag_of_words_margins, log_length_difference
 from alignment.batches import micro_batches
-from alignment.config import EvaluateConfig, Job, JobError
+from alignment.config import EvaluateConfig, Job, JobError, Stopped
 from alignment.counterfactual import (
     AUDIT_TEMPLATES,
     Comparison,
@@ -37,7 +37,8 @@ from alignment.counterfactual import (
     template_comparisons,
     template_texts,
 )
-from alignment.loop import Metrics, Stopped, StopSignal
+from alignment.loop import StopSignal
+from alignment.metrics import Metrics
 from alignment.model import load_reward
 from alignment.pairs import Pair, read_pairs
 from alignment.policies import compare_policies, enough_samples, read_prompts, sample_batches

@@ -9,10 +9,13 @@ from typing import Any, NamedTuple
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from alignment.config import GenerateConfig, Job, JobError
+from alignment.config import GenerateConfig, Job, JobError, Stopped
 from alignment.decode import Sample, sample
-from alignment.loop import Metrics, Stopped, StopSignal, identity, read_jsonl
+from alignment.loop import StopSignal
+from alignment.metrics import Metrics
 from alignment.model import load_policy
+from alignment.rows import read_jsonl
+from alignment.state import identity
 from alignment.text import encode_prompt, load_tokenizer
 
 ROWS = "completions.jsonl"

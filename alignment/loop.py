@@ -1,27 +1,145 @@
-"""What the training stages share: optimizer, schedule, the step, metrics, stopping, and exact resumption."""
+"""The loop of every training stage: steps, schedule, metrics, the best weights, guards, stopping and resumption.
+
+A stage hands over a function that leaves the gradients of one step in the model; everything else happens here.
+"""
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import random
-import shutil
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file
 
-from alignment.config import Job, JobError, NonFiniteStep, Optimization, Stopped  # noqa: F401
-from alignment.model import sync_parent
+from alignment.config import Job, NonFiniteStep, Optimization, Stopped
+from alignment.metrics import Metrics
+from alignment.state import STATE, Part, load_state, replace_tensors, save_state, trained
 
-STATE = Path("state") / "state.safetensors"
+BEST = STATE.with_name("best.safetensors")
+WATCHES = 5  # times a run is measured on held-out data where the plan does not say: more would cost too much
+
+
+class Step(NamedTuple):
+    """What a stage says of the gradients that it left in the model."""
+
+    loss: float  # refused before the weights change where it is not finite
+    tokens: int  # real tokens that passed through the model
+    values: Mapping[str, float]  # the other figures of the step's line, with units in their names
+
+
+class Watch(NamedTuple):
+    """How a run is measured on held-out data; the weights of the best measurement are the ones that are kept."""
+
+    measure: Callable[[], dict[str, float]]
+    key: str  # the figure that decides
+    higher_is_better: bool = True
+
+
+class Guard(NamedTuple):
+    """A figure that ends the run early once it is over its limit."""
+
+    key: str
+    limit: float
+    remedy: str
+
+    def reason(self, values: Mapping[str, float]) -> str:
+        """Why the run must end, or nothing. Figures that a step does not have are not judged."""
+        value = values.get(self.key, -math.inf)
+        within = value <= self.limit  # no number at all is not within it
+        return "" if within else f"{self.key} is {value:.4g}, over its limit {self.limit:g}: {self.remedy}"
+
+
+class Best:
+    """The best measurement so far. Its weights are in a file beside the state."""
+
+    def __init__(self, watch: Watch | None) -> None:
+        self.sign = 1.0 if watch is None or watch.higher_is_better else -1.0
+        self.step, self.value = 0, None
+
+    def beaten_by(self, value: float) -> bool:
+        return self.value is None or self.sign * value > self.sign * self.value
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.step, "value": self.value}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step, self.value = state["step"], state["value"]
+
+
+def train(
+    job: Job,
+    plan: Optimization,
+    model: torch.nn.Module,
+    *,
+    steps: int,
+    take_step: Callable[[int], Step],
+    parts: Mapping[str, Part] | None = None,
+    watch: Watch | None = None,
+    guards: Sequence[Guard] = (),
+) -> dict[str, Any]:
+    """Take the steps from the saved state on, and leave the model with the weights to keep.
+
+    Args:
+        take_step: given the 0-based step, adds the step's gradients to the model. It must be a pure function of the
+            step, the weights, `parts` and torch's generator; then a resumed run ends in the same weights, bit for bit.
+        parts: whatever else the steps change.
+        watch: measured every `plan.watch_every` steps and at the end; the best weights are kept, not the last.
+        guards: each ends the run early, with its reason and the best weights so far.
+
+    Returns:
+        Facts for the card: steps taken, and best_step and stopped_early where they apply. No clock is among them.
+
+    Raises:
+        NonFiniteStep, JobError; Stopped after SIGTERM, with the state saved.
+    """
+    optimizer, stop, best = make_optimizer(model, plan), StopSignal(), Best(watch)
+    parts = {**(parts or {}), "best": best}
+    progress = load_state(job, model, optimizer, parts)
+    metrics = Metrics(job.output, steps, progress.seconds)
+    watch_every = plan.watch_every or max(1, steps // WATCHES)
+    done, reason = progress.step, ""
+    while done < steps and not reason:
+        started, step = time.monotonic(), take_step(done)
+        rate = plan.learning_rate * schedule(done, steps, warmup_share=plan.warmup_share, shape=plan.schedule)
+        norm = clipped_step(
+            model, optimizer, loss=step.loss, learning_rate=rate, max_grad_norm=plan.max_grad_norm
+        )
+        done += 1
+        speed = step.tokens / max(1e-9, time.monotonic() - started)
+        values = {**step.values, "gradient_norm": norm, "learning_rate": rate, "tokens_per_second": speed}
+        reason = next(filter(None, (guard.reason(values) for guard in guards)), "")
+        if watch and (done % watch_every == 0 or done == steps or reason):
+            values |= watch.measure()
+            keep_best(job, model, best, done, values[watch.key])
+        metrics.write(done, **values)
+        if stop.requested or done % plan.checkpoint_every == 0 or done == steps:
+            save_state(job, model, optimizer, step=done, seconds=metrics.seconds, parts=parts)
+        if stop.requested and done < steps and not reason:
+            raise Stopped(f"stopped after step {done} of {steps}")
+    return finish(job, model, best, done, reason)
+
+
+def keep_best(job: Job, model: torch.nn.Module, best: Best, done: int, value: float) -> None:
+    """Remember the weights where this measurement beats the earlier ones."""
+    if best.beaten_by(value):
+        best.step, best.value = done, value
+        replace_tensors(Path(job.output) / BEST, {name: p.detach().contiguous() for name, p in trained(model)}, {})
+
+
+@torch.no_grad()
+def finish(job: Job, model: torch.nn.Module, best: Best, done: int, reason: str) -> dict[str, Any]:
+    """Bring the best weights back, and say what happened."""
+    facts: dict[str, Any] = {"steps": done}
+    if best.step:
+        facts |= {"best_step": best.step}
+        kept = load_file(Path(job.output) / BEST)
+        for name, parameter in trained(model):
+            parameter.copy_(kept[name])
+    return facts | ({"stopped_early": reason} if reason else {})
 
 
 def make_optimizer(model: torch.nn.Module, optimization: Optimization) -> torch.optim.AdamW:
@@ -31,14 +149,17 @@ def make_optimizer(model: torch.nn.Module, optimization: Optimization) -> torch.
     groups = [{"params": matrices, "weight_decay": optimization.weight_decay}]
     if vectors:
         groups.append({"params": vectors, "weight_decay": 0.0})
-    return torch.optim.AdamW(groups, lr=optimization.learning_rate, betas=(0.9, 0.95), fused=True)
+    how = {"lr": optimization.learning_rate, "betas": (0.9, 0.95), "eps": optimization.adam_epsilon}
+    return torch.optim.AdamW(groups, **how, fused=True)
 
 
 def schedule(step: int, steps: int, *, warmup_share: float, shape: str = "cosine") -> float:
-    """Share of the peak learning rate at 0-based `step`: linear warm-up, then cosine or linear to a tenth."""
+    """Share of the peak learning rate at 0-based `step`: linear warm-up, then constant, or down to a tenth."""
     warmup = math.ceil(warmup_share * steps)
     if step < warmup:
         return (step + 1) / warmup
+    if shape == "constant":
+        return 1.0
     done = (step - warmup) / max(1, steps - warmup)
     remaining = 1 - done if shape == "linear" else (1 + math.cos(math.pi * done)) / 2
     return 0.1 + 0.9 * remaining
@@ -62,37 +183,6 @@ def clipped_step(
     return norm
 
 
-class Metrics:
-    """metrics.jsonl of one attempt: a flushed line a step."""
-
-    def __init__(self, output: str | Path, steps: int, seconds: float = 0.0) -> None:
-        Path(output).mkdir(parents=True, exist_ok=True)
-        self.stream = open(Path(output) / "metrics.jsonl", "a", buffering=1)
-        self.steps = steps
-        self.started = time.monotonic() - seconds
-        self.told = 0.0
-
-    @property
-    def seconds(self) -> float:
-        """Seconds since the run began, earlier attempts included."""
-        return time.monotonic() - self.started
-
-    def write(self, step: int, **values: float) -> None:
-        """One line after `step` finished steps; units are in the names."""
-        row = {"step": step, "steps": self.steps, "seconds": round(self.seconds, 3), **values}
-        self.stream.write(json.dumps(row) + "\n")
-        self._tell(step, values)
-
-    def _tell(self, step: int, values: dict[str, float]) -> None:
-        """A line for a person who follows the log: the first step, the last, and about one a second between."""
-        now = time.monotonic()
-        if now - self.told >= 1 or step == self.steps:
-            self.told = now
-            numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
-            figures = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
-            print(f"{self.seconds:8.1f} s  step {step} of {self.steps}  {figures}", flush=True)
-
-
 class StopSignal:
     """Remembers a SIGTERM, so that a step is finished before the run stops."""
 
@@ -102,110 +192,3 @@ class StopSignal:
 
     def _remember(self, *_: Any) -> None:
         self.requested = True
-
-
-def identity(job: Job) -> dict[str, Any]:
-    """What a resumed run must share with the run it continues."""
-    inputs = {name: given.sha256 for name, given in job.inputs.items()}
-    return {"stage": job.stage, "inputs": inputs, "config": json.loads(json.dumps(job.config)), "seed": job.seed}
-
-
-def save_state(
-    job: Job, model: torch.nn.Module, optimizer: torch.optim.Optimizer, *, step: int, seconds: float, **extra: Any
-) -> None:
-    """Replace the attempt's resumable state: weights, optimizer, random generators and progress.
-
-    One file, replaced by one rename, so a kill at any moment leaves either the older or the newer state, whole.
-    """
-    tensors = {f"model.{name}": p.detach().contiguous() for name, p in model.named_parameters()}
-    for index, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
-    tensors["generator.torch"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["generator.cuda"] = torch.cuda.get_rng_state()
-    facts = {"identity": identity(job), "step": step, "seconds": seconds, "extra": extra, **_host_generators()}
-    path = Path(job.output) / STATE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(f".tmp-{os.getpid()}")
-    save_file(tensors, fresh, metadata={"facts": json.dumps(facts)})
-    with open(fresh, "rb") as stream:
-        os.fsync(stream.fileno())
-    os.replace(fresh, path)
-    sync_parent(path)
-
-
-def _host_generators() -> dict[str, Any]:
-    name, keys, position, has_gauss, gauss = np.random.get_state()
-    return {"python": random.getstate(), "numpy": [name, keys.tolist(), position, has_gauss, gauss]}
-
-
-def load_state(job: Job, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Continue from job.resume_from: {"step", "seconds", "extra"}; step 0 where nothing was saved. Raises JobError."""
-    path = Path(job.resume_from or job.output) / STATE
-    if not job.resume_from or not path.is_file():
-        return {"step": 0, "seconds": 0.0, "extra": {}}
-    try:
-        with safe_open(path, "pt") as stored:
-            facts = json.loads(stored.metadata()["facts"])
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118, no mapping
-    except (SafetensorError, OSError, KeyError, TypeError) as error:
-        raise JobError(f"the state {path} cannot be read ({error}); start again without resume_from") from error
-    if facts["identity"] != identity(job):
-        raise JobError(f"{path} belongs to another job; resume with the same stage, inputs, config and seed")
-    _restore(model, optimizer, tensors)
-    _restore_generators(facts, tensors)
-    _take_over(path, Path(job.output) / STATE)
-    return {"step": facts["step"], "seconds": facts["seconds"], "extra": facts["extra"]}
-
-
-def _take_over(old: Path, own: Path) -> None:
-    """Copy the state, so that an attempt killed before its first own checkpoint loses nothing either."""
-    if old.resolve() == own.resolve():
-        return
-    own.parent.mkdir(parents=True, exist_ok=True)
-    fresh = own.with_suffix(f".tmp-{os.getpid()}")
-    shutil.copyfile(old, fresh)
-    os.replace(fresh, own)
-
-
-def _restore(model: torch.nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(tensors[f"model.{name}"])
-    moments: dict[int, dict[str, torch.Tensor]] = {}
-    for key, tensor in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".")
-            moments.setdefault(int(index), {})[name] = tensor
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-
-
-def _restore_generators(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
-    torch.set_rng_state(tensors["generator.torch"])
-    if "generator.cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["generator.cuda"])
-    version, keys, gauss = facts["python"]
-    random.setstate((version, tuple(keys), gauss))
-    name, keys, *rest = facts["numpy"]
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
-
-
-def read_jsonl(path: str | Path, what: str) -> Iterable[tuple[int, dict[str, Any]]]:
-    """(1-based line number, object) of every line that is not blank. Raises JobError naming the line."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")  # splitlines() would cut at U+2028 inside a text
-    except (OSError, UnicodeDecodeError) as error:
-        raise JobError(f"cannot read the {what} in {path}: {error}") from error
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            yield number, _object(line, f"{path} line {number}")
-
-
-def _object(line: str, place: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise JobError(f"{place} is no JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise JobError(f"{place} must be a JSON object, got {type(row).__name__}")
-    return row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,8 +13,10 @@ from transformers import PreTrainedTokenizerBase
 
 from alignment.batches import mask_of, pad
 from alignment.config import JobError
-from alignment.loop import read_jsonl
+from alignment.rows import read_jsonl
 from alignment.text import Messages, as_messages, encode_completion, encode_prompt, truncate_pair
+
+FEWEST_SET_ASIDE = 8
 
 
 class Pair(NamedTuple):
@@ -70,6 +73,23 @@ def _pair(row: dict, path: Path, number: int) -> Pair:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise JobError(f"{path} line {number} is no preference row: {error!r}") from error
+
+
+def part_groups(pairs: Sequence[Pair], *, share: float, most: int) -> tuple[list[Pair], list[Pair]]:
+    """(kept, set aside): whole groups are set aside, about `share` of the pairs and at most `most`.
+
+    A pure function of the groups' names, so every arm and every resumed run sets the same ones aside. Few pairs in
+    few groups set none aside: a handful could not tell two checkpoints apart.
+    """
+    sizes = Counter(pair.group for pair in pairs)
+    wanted, chosen, room = share * len(pairs), set(), min(most, 2 * share * len(pairs))
+    for group in sorted(sizes, key=lambda name: hashlib.sha256(name.encode()).digest()):
+        taken = sum(sizes[name] for name in chosen)
+        if taken < wanted and taken + sizes[group] <= room:
+            chosen.add(group)
+    if sum(sizes[name] for name in chosen) < FEWEST_SET_ASIDE:
+        chosen = set()
+    return [p for p in pairs if p.group not in chosen], [p for p in pairs if p.group in chosen]
 
 
 def read_ties(snapshot: str | Path, split: str) -> list[Pair]:

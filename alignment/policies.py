@@ -21,9 +21,9 @@ from alignment.config import EvaluateConfig, Job, JobError
 from alignment.decode import Sample, sample
 from alignment.generate import seed_of
 from alignment.logprob import completion_logprobs
-from alignment.loop import read_jsonl
 from alignment.model import load_policy, load_reward
 from alignment.pairs import read_pairs
+from alignment.rows import read_jsonl
 from alignment.scores import encode_text_row, row_scores
 from alignment.text import Messages, encode_prompt, load_tokenizer
 

@@ -5,7 +5,6 @@ Inputs: snapshot, parent. Before the first step every implicit reward is exactly
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,21 +13,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from alignment.batches import batches_from, micro_batches, step_count
+from alignment import loop
+from alignment.batches import batch_at, micro_batches, step_count
 from alignment.card import card_of
 from alignment.config import Job, JobError, PreferenceConfig
 from alignment.logprob import completion_logprobs
-from alignment.loop import (
-    Metrics,
-    Stopped,
-    StopSignal,
-    clipped_step,
-    load_state,
-    make_optimizer,
-    save_state,
-    schedule,
-)
-from alignment.losses import direct_preference, implicit_reward
+from alignment.loop import Step
+from alignment.losses.preference import direct_preference, implicit_reward
 from alignment.model import load_policy, save_checkpoint
 from alignment.pairs import EncodedPair, collate, encode_pairs, read_pairs
 from alignment.text import load_tokenizer
@@ -70,7 +61,6 @@ class PreferenceStats(NamedTuple):
     chosen_reward: float  # mean implicit reward: beta times the log-ratio
     rejected_reward: float
     log_ratio_nats: float  # mean of policy over reference on both completions; not a KL: these are not its samples
-    gradient_norm: float  # before clipping
 
 
 def sequence_logprobs(model: PreTrainedModel, pairs: Sequence[EncodedPair], pad_id: int) -> Tensor:
@@ -91,29 +81,26 @@ def pair_logprobs(
     return found
 
 
-def preference_step(
+def accumulate(
     model: PreTrainedModel,
-    optimizer: torch.optim.Optimizer,
     pairs: Sequence[EncodedPair],
     reference: Tensor,
     config: PreferenceConfig,
     *,
-    learning_rate: float,
     pad_id: int,
     tokens: int = MICRO_TOKENS,
 ) -> PreferenceStats:
-    """One optimizer step on B pairs with their reference log-probabilities (B, 2). Raises NonFiniteStep before any
-    weight changes. How the pairs are cut into passes of at most `tokens` tokens changes nothing but memory."""
+    """Add the gradient of the mean loss of B pairs with their reference log-probabilities (B, 2).
+
+    How the pairs are cut into passes of at most `tokens` padded tokens changes nothing but memory.
+    """
     policy, losses = torch.zeros_like(reference), 0.0
     for group in micro_batches([2 * p.tokens for p in pairs], range(len(pairs)), tokens):
         logprobs = sequence_logprobs(model, [pairs[i] for i in group], pad_id)
         loss = preference_losses(logprobs, reference[group], config).sum() / len(pairs)
         loss.backward()
         policy[group], losses = logprobs.detach(), losses + loss.item()
-    gradient_norm = clipped_step(
-        model, optimizer, loss=losses, learning_rate=learning_rate, max_grad_norm=config.optimization.max_grad_norm
-    )
-    return stats_of(policy, reference, loss=losses, gradient_norm=gradient_norm, beta=config.beta)
+    return stats_of(policy, reference, loss=losses, beta=config.beta)
 
 
 def preference_losses(policy: Tensor, reference: Tensor, config: PreferenceConfig) -> Tensor:
@@ -123,7 +110,7 @@ def preference_losses(policy: Tensor, reference: Tensor, config: PreferenceConfi
     )
 
 
-def stats_of(policy: Tensor, reference: Tensor, *, loss: float, gradient_norm: float, beta: float) -> PreferenceStats:
+def stats_of(policy: Tensor, reference: Tensor, *, loss: float, beta: float) -> PreferenceStats:
     rewards = implicit_reward(policy, reference, beta=beta)  # (B, 2)
     margins = rewards[:, 0] - rewards[:, 1]
     return PreferenceStats(
@@ -135,7 +122,6 @@ def stats_of(policy: Tensor, reference: Tensor, *, loss: float, gradient_norm: f
         chosen_reward=rewards[:, 0].mean().item(),
         rejected_reward=rewards[:, 1].mean().item(),
         log_ratio_nats=(policy - reference).mean().item(),
-        gradient_norm=gradient_norm,
     )
 
 
@@ -147,26 +133,18 @@ def train(
     reference: Tensor,
     pad_id: int,
 ) -> dict[str, Any]:
-    """The loop, from the saved state where there is one; returns facts for the card.
+    """The run, from the saved state where there is one; returns facts for the card.
 
     No clock is among them: a run that was killed and resumed ends in the very same artifact.
     """
     plan, lengths = config.optimization, [pair.tokens for pair in pairs]
     steps = step_count(len(lengths), batch_size=plan.batch_size, epochs=plan.epochs, max_steps=plan.max_steps)
-    optimizer, stop = make_optimizer(model, plan), StopSignal()
-    state = load_state(job, model, optimizer)
-    metrics = Metrics(job.output, steps, state["seconds"])
-    order = batches_from(lengths, batch_size=plan.batch_size, seed=job.seed, start=state["step"], steps=steps)
-    for step, rows in order:
-        started, done = time.monotonic(), step + 1
+
+    def take_step(step: int) -> Step:
+        rows = batch_at(lengths, batch_size=plan.batch_size, seed=job.seed, step=step)
         batch = [pairs[i] for i in rows]
-        rate = plan.learning_rate * schedule(step, steps, warmup_share=plan.warmup_share)
-        stats = preference_step(model, optimizer, batch, reference[rows], config, learning_rate=rate, pad_id=pad_id)
+        stats = accumulate(model, batch, reference[rows], config, pad_id=pad_id)
         tokens = sum(2 * len(p.prompt) + len(p.chosen) + len(p.rejected) for p in batch)
-        speed = tokens / max(1e-9, time.monotonic() - started)
-        metrics.write(done, **stats._asdict(), learning_rate=rate, tokens_per_second=speed)
-        if stop.requested or done % plan.checkpoint_every == 0 or done == steps:
-            save_state(job, model, optimizer, step=done, seconds=metrics.seconds)
-        if stop.requested and done < steps:
-            raise Stopped(f"stopped after step {done} of {steps}")
-    return {"steps": steps, "pairs": len(pairs)}
+        return Step(stats.loss_nats, tokens, stats._asdict())
+
+    return {"pairs": len(pairs), **loop.train(job, plan, model, steps=steps, take_step=take_step)}

@@ -11,20 +11,12 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from alignment.batches import batches_from, step_count
+from alignment import loop
+from alignment.batches import batch_at, step_count
 from alignment.card import card_of
 from alignment.config import Job, JobError, PretrainConfig
 from alignment.logprob import hidden_states, token_logprobs
-from alignment.loop import (
-    Metrics,
-    Stopped,
-    StopSignal,
-    clipped_step,
-    load_state,
-    make_optimizer,
-    save_state,
-    schedule,
-)
+from alignment.loop import Step, Watch
 from alignment.model import load_policy, new_policy, save_checkpoint
 from alignment.ngram import KneserNey
 from alignment.precision import autocast, prepare
@@ -94,41 +86,33 @@ def block_loss(model: PreTrainedModel, blocks: torch.Tensor) -> torch.Tensor:
 def train(
     job: Job, config: PretrainConfig, model: PreTrainedModel, tokens: torch.Tensor, held_out: torch.Tensor
 ) -> dict[str, Any]:
-    """The loop, from the saved state where there is one; returns facts for the card."""
+    """The run, from the saved state where there is one; returns facts for the card."""
     plan, precision = config.optimization, prepare(model, config.precision)
     loss_of = torch.compile(block_loss, dynamic=False) if config.compile else block_loss
     count = len(blocks_of(tokens, config.context, seed=job.seed, epoch=0)) // plan.batch_size * plan.batch_size
     if not count:
         raise JobError(f"batch_size is {plan.batch_size} but the text makes fewer blocks; lower it or add text")
     steps = step_count(count, batch_size=plan.batch_size, epochs=plan.epochs, max_steps=plan.max_steps)
-    optimizer, stop = make_optimizer(model, plan), StopSignal()
-    state = load_state(job, model, optimizer)
-    metrics = Metrics(job.output, steps, state["seconds"])
-    model.train()
-    order = batches_from([1] * count, batch_size=plan.batch_size, seed=job.seed, start=state["step"], steps=steps)
-    for step, rows in order:
-        epoch = step * plan.batch_size // count
+
+    def take_step(step: int) -> Step:
+        rows = batch_at([1] * count, batch_size=plan.batch_size, seed=job.seed, step=step)
+        epoch, loss = step * plan.batch_size // count, 0.0
         blocks = blocks_of(tokens, config.context, seed=job.seed, epoch=epoch)[rows].long().to(model.device)
-        rate = plan.learning_rate * schedule(step, steps, warmup_share=plan.warmup_share)
-        loss = 0.0
         for part in blocks.split(config.micro_batch):
             with autocast(precision):
                 nats = loss_of(model, part) / (len(blocks) * config.context)
             nats.backward()
             loss += nats.item()
-        norm = clipped_step(model, optimizer, loss=loss, learning_rate=rate, max_grad_norm=plan.max_grad_norm)
-        values = {"loss_nats": loss, "gradient_norm": norm, "learning_rate": rate}
-        due = (step + 1) % plan.checkpoint_every == 0 and step + 1 < steps
-        if due and len(held_out) > config.context:
-            values["held_out_loss_nats"] = quick_loss(model, held_out, config.context)
-        metrics.write(step + 1, **values)
-        if due or stop.requested:
-            save_state(job, model, optimizer, step=step + 1, seconds=metrics.seconds)
-        if stop.requested:
-            raise Stopped(f"stopped after step {step + 1} of {steps}")
+        return Step(loss, len(blocks) * config.context, {"loss_nats": loss})
+
+    def measure() -> dict[str, float]:
+        return {"held_out_loss_nats": quick_loss(model, held_out, config.context)}
+
+    watch = Watch(measure, "held_out_loss_nats", higher_is_better=False) if len(held_out) > config.context else None
+    model.train()
+    facts = loop.train(job, plan, model, steps=steps, take_step=take_step, watch=watch)
     model.eval().set_attn_implementation("sdpa")
-    seen = steps * plan.batch_size * config.context
-    return {"steps": steps, "tokens_seen": seen, "precision": precision}
+    return {"tokens_seen": facts["steps"] * plan.batch_size * config.context, "precision": precision, **facts}
 
 
 @torch.no_grad()

@@ -5,7 +5,6 @@ Inputs: snapshot, parent (a policy). Dropout is off, so a pair's two scores diff
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,29 +14,23 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from alignment.batches import batches_from, step_count
+from alignment import loop
+from alignment.batches import batch_at, step_count
 from alignment.card import card_of
 from alignment.config import Job, JobError, RewardConfig
 from alignment.counterfactual import TRAIN_TEMPLATES, swap, template_texts
-from alignment.loop import (
-    Metrics,
-    Stopped,
-    StopSignal,
-    clipped_step,
-    load_state,
-    make_optimizer,
-    save_state,
-    schedule,
-)
-from alignment.losses import bradley_terry, centering, counterfactual_penalty, half_win_tie, weighted_mean
+from alignment.loop import Step, Watch
+from alignment.losses.mitigation import counterfactual_penalty
+from alignment.losses.pairwise import weighted_mean
+from alignment.losses.reward import bradley_terry, centering, half_win_tie
 from alignment.model import reward_from_policy, save_checkpoint
-from alignment.pairs import EncodedPair, Pair, encode_pairs, read_pairs, read_ties
+from alignment.pairs import EncodedPair, Pair, encode_pairs, part_groups, read_pairs, read_ties
 from alignment.scores import MICRO_TOKENS, Unit, backward, encode_text_row, scores_of
 from alignment.text import Messages, load_tokenizer
 
-HELD_OUT_PAIRS = 96  # watched while training; the full figure is the stage `evaluate`'s
+HELD_OUT_PAIRS = 96  # measured here; the full figure is the stage `evaluate`'s
 NORMALISED_PAIRS = 256  # whose scores give the card's mean and standard deviation
-WATCHES = 5  # times the held-out accuracy is taken: more would cost as much as training does
+VALIDATION_SHARE = 0.05  # of the training pairs, by groups: they choose the best weights, as the test pairs must not
 
 
 def run(job: Job, config: RewardConfig) -> dict[str, Any]:
@@ -63,7 +56,8 @@ def run(job: Job, config: RewardConfig) -> dict[str, Any]:
 
 class RewardData(NamedTuple):
     train: list[EncodedPair]
-    held_out: list[EncodedPair]  # a fixed part of the test pairs, watched while training
+    validation: list[EncodedPair]  # decisive training pairs of groups set aside, which choose the best weights
+    held_out: list[EncodedPair]  # a fixed part of the test pairs, measured once at the end
     natural: list[Unit]
     templates: list[Unit]
     dropped: int  # pairs longer than max_length, left out of train
@@ -71,9 +65,11 @@ class RewardData(NamedTuple):
 
 def read_data(tokenizer: PreTrainedTokenizerBase, snapshot: Path, config: RewardConfig) -> RewardData:
     """Everything the stage reads from the snapshot, encoded. Raises JobError where nothing can be learned."""
-    pairs = read_pairs(snapshot, "train")
+    pairs, set_aside = part_groups(read_pairs(snapshot, "train"), share=VALIDATION_SHARE, most=HELD_OUT_PAIRS)
     ties = read_ties(snapshot, "train") if config.tie_weight else []
-    encoded, dropped = encode_pairs(tokenizer, pairs + ties, config.max_length)
+    unseen = {pair.group for pair in set_aside}
+    encoded, dropped = encode_pairs(tokenizer, pairs + [t for t in ties if t.group not in unseen], config.max_length)
+    validation, _ = encode_pairs(tokenizer, set_aside, config.max_length)
     if not any(not pair.tie for pair in encoded):
         limit = f"{config.max_length} tokens"
         raise JobError(f"{snapshot} has no training pair of at most {limit}; freeze more judgments or raise max_length")
@@ -83,44 +79,42 @@ def read_data(tokenizer: PreTrainedTokenizerBase, snapshot: Path, config: Reward
     pool = (
         counterfactual_pool(tokenizer, pairs, config.max_length) if config.counterfactual_weight else ([], [])
     )
-    return RewardData(encoded, held_out, *pool, dropped=len(dropped))
+    return RewardData(encoded, validation, held_out, *pool, dropped=len(dropped))
 
 
 def train(
     job: Job, config: RewardConfig, model: PreTrainedModel, data: RewardData, pad_id: int
 ) -> dict[str, Any]:
-    """The loop, from the saved state where there is one; returns facts for the card.
+    """The run, from the saved state where there is one; returns facts for the card.
 
     No clock is among them: a run that was killed and resumed ends in the very same artifact.
     """
     plan, lengths = config.optimization, [pair.tokens for pair in data.train]
     steps = step_count(len(lengths), batch_size=plan.batch_size, epochs=plan.epochs, max_steps=plan.max_steps)
-    watch_every = max(1, steps // WATCHES)
-    optimizer, stop = make_optimizer(model, plan), StopSignal()
-    state = load_state(job, model, optimizer)
-    metrics = Metrics(job.output, steps, state["seconds"])
-    order = batches_from(lengths, batch_size=plan.batch_size, seed=job.seed, start=state["step"], steps=steps)
-    for step, rows in order:
-        started, done = time.monotonic(), step + 1
+
+    def take_step(step: int) -> Step:
+        rows = batch_at(lengths, batch_size=plan.batch_size, seed=job.seed, step=step)
         pairs = [data.train[i] for i in rows]
         counterfactuals = draw_counterfactuals(
             data.natural, data.templates, count=len(pairs) if data.templates else 0, seed=job.seed, step=step
         )
-        rate = plan.learning_rate * schedule(step, steps, warmup_share=plan.warmup_share)
-        stats = reward_step(
-            model, optimizer, pairs, counterfactuals, config, learning_rate=rate, pad_id=pad_id
-        )
+        stats = accumulate(model, pairs, counterfactuals, config, pad_id=pad_id)
         tokens = sum(len(text) for unit in [*map(unit_of, pairs), *counterfactuals] for text in unit)
-        values = {"learning_rate": rate, "tokens_per_second": tokens / max(1e-9, time.monotonic() - started)}
-        if data.held_out and (done % watch_every == 0 or done == steps):
-            values["held_out_accuracy"] = held_out_accuracy(model, data.held_out, pad_id)
-        metrics.write(done, **stats._asdict(), **values)
-        if stop.requested or done % plan.checkpoint_every == 0 or done == steps:
-            save_state(job, model, optimizer, step=done, seconds=metrics.seconds)
-        if stop.requested and done < steps:
-            raise Stopped(f"stopped after step {done} of {steps}")
+        return Step(stats.loss_nats, tokens, stats._asdict())
+
+    def measure() -> dict[str, float]:
+        return {"validation_nats": validation_nats(model, data.validation, pad_id)}
+
+    watch = Watch(measure, "validation_nats", higher_is_better=False) if data.validation else None
+    facts = loop.train(job, plan, model, steps=steps, take_step=take_step, watch=watch)
     ties = sum(pair.tie for pair in data.train)
-    return {"steps": steps, "pairs": len(data.train) - ties, "ties": ties}
+    return {"pairs": len(data.train) - ties, "ties": ties, **facts}
+
+
+def validation_nats(model: PreTrainedModel, pairs: Sequence[EncodedPair], pad_id: int) -> float:
+    """Plain Bradley-Terry loss a pair, which tells two checkpoints apart sooner than the accuracy does."""
+    scores = scores_of(model, [unit_of(pair) for pair in pairs], pad_id)
+    return bradley_terry(scores[:, 0], scores[:, 1]).mean().item()
 
 
 def held_out_accuracy(model: PreTrainedModel, pairs: Sequence[EncodedPair], pad_id: int) -> float:
@@ -129,7 +123,7 @@ def held_out_accuracy(model: PreTrainedModel, pairs: Sequence[EncodedPair], pad_
 
 
 def held_out_metric(model: PreTrainedModel, pairs: Sequence[EncodedPair], pad_id: int) -> dict[str, Any]:
-    note = "watched while training, on part of the held-out pairs; the stage evaluate measures all of them"
+    note = "on part of the held-out pairs; the stage evaluate measures all of them"
     value = held_out_accuracy(model, pairs, pad_id)
     return {"key": "held_out_accuracy", "value": value, "n": len(pairs), "unit": "share", "note": note}
 
@@ -151,7 +145,6 @@ class RewardStats(NamedTuple):
     accuracy: float  # share of decisive pairs ranked as labeled, 0 to 1
     margin: float  # mean score of chosen minus rejected
     counterfactual_penalty: float  # in variances of the score; 0 without the mitigation
-    gradient_norm: float  # before clipping
 
 
 class Parts(NamedTuple):
@@ -186,38 +179,27 @@ def objective_parts(scores: Tensor, pairs: Sequence[EncodedPair], config: Reward
     return Parts(weighted_mean(losses, weights), centering(chosen, rejected).mean(), penalty)
 
 
-def reward_step(
+def accumulate(
     model: PreTrainedModel,
-    optimizer: torch.optim.Optimizer,
     pairs: Sequence[EncodedPair],
     counterfactuals: Sequence[Unit],
     config: RewardConfig,
     *,
-    learning_rate: float,
     pad_id: int,
     tokens: int = MICRO_TOKENS,
 ) -> RewardStats:
-    """One optimizer step on one batch of pairs. Raises NonFiniteStep before any weight changes."""
+    """Add the gradient of the objective on one batch of pairs."""
     units = [*map(unit_of, pairs), *counterfactuals]
     scores = backward(model, units, pad_id, lambda s: objective_parts(s, pairs, config).total(config), tokens)
     parts = objective_parts(scores, pairs, config)
-    loss = parts.total(config).item()
-    gradient_norm = clipped_step(
-        model,
-        optimizer,
-        loss=loss,
-        learning_rate=learning_rate,
-        max_grad_norm=config.optimization.max_grad_norm,
-    )
     decisive = [i for i, pair in enumerate(pairs) if not pair.tie]
     margins = (scores[decisive, 0] - scores[decisive, 1]).cpu()
     return RewardStats(
-        loss_nats=loss,
+        loss_nats=parts.total(config).item(),
         preference_nats=parts.preference.item(),
         accuracy=accuracy_of(margins) if decisive else 0.5,
         margin=margins.mean().item() if decisive else 0.0,
         counterfactual_penalty=parts.counterfactual.item(),
-        gradient_norm=gradient_norm,
     )
 
 

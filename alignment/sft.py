@@ -9,23 +9,15 @@ from typing import Any, NamedTuple
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from alignment.batches import batches_from, mask_of, micro_batches, pad, step_count
+from alignment import loop
+from alignment.batches import batch_at, mask_of, micro_batches, pad, step_count
 from alignment.card import card_of
 from alignment.config import Job, JobError, SFTConfig
 from alignment.logprob import completion_logprobs
-from alignment.loop import (
-    Metrics,
-    Stopped,
-    StopSignal,
-    clipped_step,
-    load_state,
-    make_optimizer,
-    read_jsonl,
-    save_state,
-    schedule,
-)
+from alignment.loop import Step
 from alignment.model import load_policy, save_checkpoint
 from alignment.precision import autocast, prepare
+from alignment.rows import read_jsonl
 from alignment.text import assistant_mask, encode_completion, encode_prompt, load_tokenizer, truncate
 
 
@@ -110,27 +102,20 @@ def accumulate(
 def train(
     job: Job, config: SFTConfig, model: PreTrainedModel, dialogues: list[Dialogue], padding: int
 ) -> dict[str, Any]:
-    """The loop, from the saved state where there is one; returns facts for the card."""
+    """The run, from the saved state where there is one; returns facts for the card."""
     plan, precision = config.optimization, prepare(model, config.precision)
     lengths = [len(d.ids) for d in dialogues]
     steps = step_count(len(lengths), batch_size=plan.batch_size, epochs=plan.epochs, max_steps=plan.max_steps)
-    optimizer, stop = make_optimizer(model, plan), StopSignal()
-    state = load_state(job, model, optimizer)
-    metrics = Metrics(job.output, steps, state["seconds"])
-    model.train()
-    order = batches_from(lengths, batch_size=plan.batch_size, seed=job.seed, start=state["step"], steps=steps)
-    for step, rows in order:
-        batch = [dialogues[row] for row in rows]
+
+    def take_step(step: int) -> Step:
+        batch = [dialogues[row] for row in batch_at(lengths, batch_size=plan.batch_size, seed=job.seed, step=step)]
         loss = accumulate(model, batch, padding, micro_tokens=config.micro_tokens, precision=precision)
-        rate = plan.learning_rate * schedule(step, steps, warmup_share=plan.warmup_share)
-        norm = clipped_step(model, optimizer, loss=loss, learning_rate=rate, max_grad_norm=plan.max_grad_norm)
-        metrics.write(step + 1, loss_nats=loss, gradient_norm=norm, learning_rate=rate, tokens=learnt_tokens(batch))
-        if stop.requested or ((step + 1) % plan.checkpoint_every == 0 and step + 1 < steps):
-            save_state(job, model, optimizer, step=step + 1, seconds=metrics.seconds)
-        if stop.requested:
-            raise Stopped(f"stopped after step {step + 1} of {steps}")
+        return Step(loss, sum(len(d.ids) for d in batch), {"loss_nats": loss, "tokens": learnt_tokens(batch)})
+
+    model.train()
+    facts = loop.train(job, plan, model, steps=steps, take_step=take_step)
     model.eval().set_attn_implementation("sdpa")
-    return {"rows": len(dialogues), "steps": steps, "precision": precision}
+    return {"rows": len(dialogues), "precision": precision, **facts}
 
 
 @torch.no_grad()

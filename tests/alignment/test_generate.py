@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from alignment import generate
-from alignment.config import GenerateConfig, Job, JobError
+from alignment.config import GenerateConfig, Job, JobError, Stopped
 from alignment.decode import Decoder, Row, next_tokens, nucleus, sample
-from alignment.loop import Stopped
 from alignment.text import encode_prompt
 
 PROMPTS = ["Argue that books are good.", "What is that?", "Books are better than television because people think", "He"]

@@ -6,19 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from alignment.config import Job, JobError, Optimization
-from alignment.loop import (
-    STATE,
-    Metrics,
-    NonFiniteStep,
-    clipped_step,
-    load_state,
-    make_optimizer,
-    read_jsonl,
-    save_state,
-    schedule,
-)
+from alignment.config import Job, JobError, NonFiniteStep, Optimization
+from alignment.loop import BEST, Guard, Step, Watch, clipped_step, make_optimizer, schedule, train
+from alignment.metrics import Metrics
 from alignment.model import load_policy
+from alignment.rows import read_jsonl
+from alignment.state import STATE, load_state, save_state
 
 
 def job_to(output, **changes):
@@ -31,6 +24,19 @@ def one_step(model, optimizer, seed):
     loss = model(ids, labels=ids).loss
     loss.backward()
     clipped_step(model, optimizer, loss=loss.item(), learning_rate=1e-2, max_grad_norm=1.0)
+
+
+class Counter:
+    """A part of a run's state: a text for JSON and a tensor."""
+
+    def __init__(self, note, values):
+        self.note, self.values = note, values
+
+    def state_dict(self):
+        return {"note": self.note, "values": self.values}
+
+    def load_state_dict(self, state):
+        self.note, self.values = state["note"], state["values"]
 
 
 def weights(model):
@@ -77,14 +83,17 @@ def test_a_saved_state_brings_back_weights_moments_and_every_generator(tmp_path,
     optimizer = make_optimizer(policy, Optimization())
     for seed in range(3):
         one_step(policy, optimizer, seed)
-    save_state(job_to(tmp_path), policy, optimizer, step=3, seconds=1.5, note="extra")
+    counter = Counter(note="extra", values=torch.arange(3.0))
+    save_state(job_to(tmp_path), policy, optimizer, step=3, seconds=1.5, parts={"counter": counter})
     drawn = [torch.rand(()).item(), random.random(), float(np.random.random())]
     one_step(policy, optimizer, seed=4)
 
     fresh = load_policy(tiny_policy[0])
     other = make_optimizer(fresh, Optimization())
-    state = load_state(job_to(tmp_path / "next", resume_from=str(tmp_path)), fresh, other)
-    assert state == {"step": 3, "seconds": 1.5, "extra": {"note": "extra"}}
+    counted = Counter(note="", values=torch.zeros(3))
+    state = load_state(job_to(tmp_path / "next", resume_from=str(tmp_path)), fresh, other, {"counter": counted})
+    assert state == (3, 1.5)
+    assert (counted.note, counted.values.tolist()) == ("extra", [0, 1, 2])
     assert [torch.rand(()).item(), random.random(), float(np.random.random())] == drawn
     one_step(fresh, other, seed=4)
     expected = weights(policy)
@@ -95,13 +104,13 @@ def test_an_attempt_killed_before_its_first_checkpoint_hands_on_what_it_was_give
     optimizer = make_optimizer(policy, Optimization())
     save_state(job_to(tmp_path / "a"), policy, optimizer, step=3, seconds=1)
     load_state(job_to(tmp_path / "b", resume_from=str(tmp_path / "a")), policy, optimizer)
-    assert load_state(job_to(tmp_path / "c", resume_from=str(tmp_path / "b")), policy, optimizer)["step"] == 3
+    assert load_state(job_to(tmp_path / "c", resume_from=str(tmp_path / "b")), policy, optimizer).step == 3
 
 
 def test_without_a_saved_state_the_run_starts_at_the_beginning(tmp_path, policy):
     optimizer = make_optimizer(policy, Optimization())
-    assert load_state(job_to(tmp_path), policy, optimizer)["step"] == 0
-    assert load_state(job_to(tmp_path, resume_from=str(tmp_path / "empty")), policy, optimizer)["step"] == 0
+    assert load_state(job_to(tmp_path), policy, optimizer).step == 0
+    assert load_state(job_to(tmp_path, resume_from=str(tmp_path / "empty")), policy, optimizer).step == 0
 
 
 def test_the_state_of_another_job_is_refused(tmp_path, policy):
@@ -139,3 +148,52 @@ def test_a_line_separator_inside_a_text_does_not_end_its_row(tmp_path):
     row = {"content": "one\u2028two\u2029three\u0085four"}
     (tmp_path / "rows.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
     assert list(read_jsonl(tmp_path / "rows.jsonl", "rows")) == [(1, row)]
+
+
+def descend(job, targets, *, steps, plan=None, **how):
+    """Train one weight towards 0 by squared error; `targets` are what a held-out measurement finds after each step."""
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(1, 1, bias=False)
+    found = iter(targets)
+
+    def take_step(step):
+        loss = layer.weight.square().sum() * (step + 1)
+        loss.backward()
+        return Step(loss.item(), 1, {"loss": loss.item(), "weight": layer.weight.item()})
+
+    watch = Watch(lambda: {"held_out": next(found)}, "held_out") if targets else None
+    plan = plan or Optimization(learning_rate=0.1, watch_every=1, checkpoint_every=1)
+    return layer, train(job, plan, layer, steps=steps, take_step=take_step, watch=watch, **how)
+
+
+def lines(output):
+    return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_weights_of_the_best_measurement_are_kept_not_the_last(tmp_path):
+    layer, facts = descend(job_to(tmp_path), [0.1, 0.9, 0.3], steps=3)
+    assert facts == {"steps": 3, "best_step": 2}
+    assert layer.weight.item() == pytest.approx(lines(tmp_path)[2]["weight"])  # what the third step started from
+    assert [row["held_out"] for row in lines(tmp_path)] == [0.1, 0.9, 0.3]
+
+
+def test_a_resumed_run_still_knows_the_best_weights_of_the_attempt_before(tmp_path):
+    descend(job_to(tmp_path / "a"), [0.9, 0.1], steps=2)
+    again = job_to(tmp_path / "b", resume_from=str(tmp_path / "a"))
+    layer, facts = descend(again, [0.2], steps=3)
+    assert facts["best_step"] == 1
+    assert layer.weight.item() == pytest.approx(lines(tmp_path / "a")[1]["weight"])
+    assert (tmp_path / "b" / BEST).is_file()
+
+
+def test_a_guard_ends_the_run_with_its_reason_and_the_best_weights(tmp_path):
+    guard = Guard("loss", limit=0.5, remedy="lower the learning rate")
+    plan = Optimization(learning_rate=0.9, watch_every=1, checkpoint_every=1)
+    _, facts = descend(job_to(tmp_path), [0.2, 0.1, 0.3], steps=3, plan=plan, guards=[guard])
+    assert facts["steps"] < 3 and facts["best_step"] == 1
+    assert "over its limit 0.5: lower the learning rate" in facts["stopped_early"]
+
+
+def test_a_figure_that_is_no_number_is_not_within_a_limit():
+    guard = Guard("kl", limit=1.0, remedy="look")
+    assert guard.reason({"kl": math.nan}) and not guard.reason({"kl": 1.0}) and not guard.reason({})

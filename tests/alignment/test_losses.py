@@ -6,15 +6,10 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from alignment.losses import (
-    bradley_terry,
-    centering,
-    counterfactual_penalty,
-    direct_preference,
-    half_win_tie,
-    implicit_reward,
-    weighted_mean,
-)
+from alignment.losses.mitigation import counterfactual_penalty
+from alignment.losses.pairwise import weighted_mean
+from alignment.losses.preference import direct_preference, implicit_reward
+from alignment.losses.reward import bradley_terry, centering, half_win_tie
 
 LN2 = math.log(2)
 

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from alignment.__main__ import failure, main
-from alignment.config import JobError
-from alignment.loop import NonFiniteStep, Stopped
+from alignment.config import JobError, NonFiniteStep, Stopped
 from alignment.manifest import ArtifactError
 
 

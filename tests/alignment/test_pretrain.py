@@ -36,7 +36,7 @@ def test_a_policy_made_from_text_predicts_text_of_its_kind(text):
     _, result = run(job, text)
     rows = metrics_of(job.output)
     assert rows[0]["loss_nats"] > 5 and rows[-1]["loss_nats"] < 1.5
-    assert "held_out_loss_nats" in rows[19]
+    assert [row["step"] for row in rows if "held_out_loss_nats" in row] == [8, 16, 24, 32, 40]
     (metric,) = result["metrics"]
     assert metric["key"] == "bits_per_byte:held-out.txt" and metric["value"] < 1.5
     assert set(metric["baselines"]) == {"byte_5gram", "token_5gram"}

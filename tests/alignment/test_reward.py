@@ -7,14 +7,12 @@ import pytest
 import torch
 
 from alignment.config import EXIT_BAD_INPUT, EXIT_DONE, EXIT_NON_FINITE, RewardConfig, build
-from alignment.loop import NonFiniteStep, make_optimizer
 from alignment.model import load_reward, reward_from_policy
 from alignment.pairs import encode_pairs, read_pairs, read_ties
 from alignment.reward import (
     counterfactual_pool,
     draw_counterfactuals,
     objective_parts,
-    reward_step,
     unit_of,
 )
 from alignment.scores import backward, end_scores, scores_of, unit_scores
@@ -187,16 +185,6 @@ def test_a_batch_larger_than_all_templates_draws_each_once():
     templates = [([i], [i]) for i in range(9)]
     drawn = draw_counterfactuals([([-1], [-1])], templates, count=40, seed=1, step=4)
     assert sorted(drawn) == sorted([([-1], [-1]), *templates])
-
-
-def test_a_step_that_is_not_finite_leaves_the_weights(tmp_path, model, tokenizer):
-    pairs = encoded(tokenizer, tmp_path, [pair("Why?", "a", "b", margin=math.nan)])
-    config = build(RewardConfig, {})
-    before = [p.detach().clone() for p in model.parameters()]
-    optimizer = make_optimizer(model, config.optimization)
-    with pytest.raises(NonFiniteStep, match="nan"):
-        reward_step(model, optimizer, pairs, [], config, learning_rate=0.1, pad_id=0)
-    assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
 
 
 def test_a_run_that_meets_nan_fails_by_name_and_makes_no_checkpoint(tmp_path, parent):

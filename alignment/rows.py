@@ -1,0 +1,31 @@
+"""Rows of a JSON lines file, each refused by its line number."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from alignment.config import JobError
+
+
+def read_jsonl(path: str | Path, what: str) -> Iterable[tuple[int, dict[str, Any]]]:
+    """(1-based line number, object) of every line that is not blank. Raises JobError naming the line."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")  # splitlines() would cut at U+2028 inside a text
+    except (OSError, UnicodeDecodeError) as error:
+        raise JobError(f"cannot read the {what} in {path}: {error}") from error
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield number, _object(line, f"{path} line {number}")
+
+
+def _object(line: str, place: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise JobError(f"{place} is no JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise JobError(f"{place} must be a JSON object, got {type(row).__name__}")
+    return row

@@ -1,0 +1,154 @@
+"""The state of a run that was stopped or killed, and its exact continuation. safetensors and JSON only."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from alignment.config import Job, JobError
+from alignment.model import sync_parent
+
+STATE = Path("state") / "state.safetensors"
+
+
+class Part(Protocol):
+    """What a run remembers besides weights and optimizer: a controller, a multiplier, a rollout buffer.
+
+    The values of its state are tensors, or whatever JSON can hold.
+    """
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Progress(NamedTuple):
+    step: int  # finished optimizer steps
+    seconds: float  # of all attempts so far
+
+
+def identity(job: Job) -> dict[str, Any]:
+    """What a resumed run must share with the run it continues."""
+    inputs = {name: given.sha256 for name, given in job.inputs.items()}
+    return {"stage": job.stage, "inputs": inputs, "config": json.loads(json.dumps(job.config)), "seed": job.seed}
+
+
+def save_state(
+    job: Job,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    step: int,
+    seconds: float,
+    parts: Mapping[str, Part] | None = None,
+) -> None:
+    """Replace the attempt's resumable state: trained weights, optimizer, random generators, parts and progress.
+
+    One file, replaced by one rename, so a kill at any moment leaves either the older or the newer state, whole.
+    """
+    tensors = {f"model.{name}": p.detach().contiguous() for name, p in trained(model)}
+    for index, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
+    tensors["generator.torch"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        tensors["generator.cuda"] = torch.cuda.get_rng_state()
+    facts = {"identity": identity(job), "step": step, "seconds": seconds, "parts": {}, **_host_generators()}
+    for name, part in (parts or {}).items():
+        for key, value in part.state_dict().items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"part.{name}.{key}"] = value.detach().contiguous()
+            else:
+                facts["parts"].setdefault(name, {})[key] = value
+    replace_tensors(Path(job.output) / STATE, tensors, facts)
+
+
+def trained(model: torch.nn.Module) -> Iterable[tuple[str, torch.nn.Parameter]]:
+    """The parameters that a run changes: with adapters, theirs alone."""
+    return ((name, p) for name, p in model.named_parameters() if p.requires_grad)
+
+
+def replace_tensors(path: Path, tensors: dict[str, torch.Tensor], facts: Any) -> None:
+    """Write one safetensors file beside its place, sync it and rename it there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(f".tmp-{os.getpid()}")
+    save_file(tensors, fresh, metadata={"facts": json.dumps(facts)})
+    with open(fresh, "rb") as stream:
+        os.fsync(stream.fileno())
+    os.replace(fresh, path)
+    sync_parent(path)
+
+
+def _host_generators() -> dict[str, Any]:
+    name, keys, position, has_gauss, gauss = np.random.get_state()
+    return {"python": random.getstate(), "numpy": [name, keys.tolist(), position, has_gauss, gauss]}
+
+
+def load_state(
+    job: Job,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    parts: Mapping[str, Part] | None = None,
+) -> Progress:
+    """Continue from job.resume_from; step 0 where nothing was saved. Raises JobError."""
+    path = Path(job.resume_from or job.output) / STATE
+    if not job.resume_from or not path.is_file():
+        return Progress(0, 0.0)
+    try:
+        with safe_open(path, "pt") as stored:
+            facts = json.loads(stored.metadata()["facts"])
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118, no mapping
+    except (SafetensorError, OSError, KeyError, TypeError) as error:
+        raise JobError(f"the state {path} cannot be read ({error}); start again without resume_from") from error
+    if facts["identity"] != identity(job):
+        raise JobError(f"{path} belongs to another job; resume with the same stage, inputs, config and seed")
+    _restore(model, optimizer, tensors)
+    for name, part in (parts or {}).items():
+        prefix = f"part.{name}."
+        held = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+        part.load_state_dict({**facts["parts"].get(name, {}), **held})
+    _restore_generators(facts, tensors)
+    _take_over(path.parent, Path(job.output) / STATE.parent)
+    return Progress(facts["step"], facts["seconds"])
+
+
+def _take_over(old: Path, own: Path) -> None:
+    """Copy the state, so that an attempt killed before its first own checkpoint loses nothing either."""
+    if old.resolve() == own.resolve():
+        return
+    own.mkdir(parents=True, exist_ok=True)
+    for path in sorted(old.glob("*.safetensors")):
+        fresh = (own / path.name).with_suffix(f".tmp-{os.getpid()}")
+        shutil.copyfile(path, fresh)
+        os.replace(fresh, own / path.name)
+
+
+def _restore(model: torch.nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    with torch.no_grad():
+        for name, parameter in trained(model):
+            parameter.copy_(tensors[f"model.{name}"])
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for key, tensor in tensors.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".")
+            moments.setdefault(int(index), {})[name] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+
+
+def _restore_generators(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    torch.set_rng_state(tensors["generator.torch"])
+    if "generator.cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["generator.cuda"])
+    version, keys, gauss = facts["python"]
+    random.setstate((version, tuple(keys), gauss))
+    name, keys, *rest = facts["numpy"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
