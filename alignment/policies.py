@@ -20,6 +20,7 @@ from alignment.batches import mask_of, pad
 from alignment.config import EvaluateConfig, Job, JobError
 from alignment.decode import Sample, sample
 from alignment.generate import seed_of
+from alignment.guards import repetition
 from alignment.logprob import completion_logprobs
 from alignment.model import load_policy, load_reward
 from alignment.pairs import read_pairs
@@ -179,12 +180,6 @@ def policy_measures(
         beside("end_of_text_rate", "share", lambda s: s.finished),
         beside("repetition", "share", lambda s: repetition(s.ids)),
     ]  # fmt: skip
-
-
-def repetition(ids: Sequence[int], size: int = 4) -> float:
-    """Share of the answer's token runs of this size that occurred before in it, 0 to 1."""
-    runs = [tuple(ids[i : i + size]) for i in range(len(ids) - size + 1)]
-    return 1 - len(set(runs)) / len(runs) if runs else 0.0
 
 
 def sample_rows(

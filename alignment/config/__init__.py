@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from alignment.config.guards import Guards, guards  # noqa: F401
 from alignment.config.job import (  # noqa: F401
     EXIT_BAD_INPUT,
     EXIT_DONE,
