@@ -12,6 +12,7 @@ import random
 import sys
 import time
 import traceback
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,14 @@ from alignment.config import (
     EXIT_DONE,
     EXIT_NON_FINITE,
     EXIT_STOPPED,
+    Input,
     Job,
     JobError,
     NonFiniteStep,
     Stopped,
     stage_config,
 )
-from alignment.manifest import ArtifactError, verify
+from alignment.manifest import ArtifactError, pin, verify
 
 EXIT_CRASHED = 1
 NO_MEMORY = "can't allocate memory"  # how torch's CPU allocator says it, in a plain RuntimeError
@@ -73,11 +75,18 @@ def _job(argv: list[str]) -> Job:
 
 def _run(job: Job) -> dict[str, Any]:
     config = stage_config(job)
-    for given in job.inputs.values():
-        verify(given.path, given.sha256)
+    job = replace(job, inputs={name: pinned(given) for name, given in job.inputs.items()})
     Path(job.output).mkdir(parents=True, exist_ok=True)
     settle(job)
     return import_module(f"alignment.{job.stage}").run(job, config)
+
+
+def pinned(given: Input) -> Input:
+    """The input with its digest, every byte checked against it. Raises ArtifactError."""
+    if not given.sha256:
+        return Input(given.path, pin(given.path))
+    verify(given.path, given.sha256)
+    return given
 
 
 def settle(job: Job) -> None:

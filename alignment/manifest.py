@@ -26,16 +26,36 @@ def file_sha256(path: str | Path) -> str:
 def write_manifest(directory: str | Path, *, kind: str, **facts: Any) -> str:
     """Name every file below the directory in manifest.json (fsynced) and return the artifact's digest."""
     directory = Path(directory)
+    body = manifest_of(directory, kind=kind, **facts)
+    with open(directory / MANIFEST, "w") as stream:
+        stream.write(body)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return file_sha256(directory / MANIFEST)
+
+
+def manifest_of(directory: Path, *, kind: str, **facts: Any) -> str:
+    """The text of the manifest that names every file below the directory as it is now."""
     paths = sorted(p for p in directory.rglob("*") if p.is_file() and p.name != MANIFEST)
     files = {
         str(p.relative_to(directory)): {"sha256": file_sha256(p), "bytes": p.stat().st_size} for p in paths
     }
-    body = json.dumps({"kind": kind, **facts, "files": files}, indent=2, sort_keys=True, ensure_ascii=False)
-    with open(directory / MANIFEST, "w") as stream:
-        stream.write(body + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    return file_sha256(directory / MANIFEST)
+    return json.dumps({"kind": kind, **facts, "files": files}, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def pin(directory: str | Path) -> str:
+    """The digest of a directory as it is now, for a job that names a path alone. Raises ArtifactError.
+
+    A directory without a manifest, such as one from a model hub, gets the digest of the manifest it would have.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise ArtifactError(f"{directory} is no directory; name a snapshot, a checkpoint or a model's directory")
+    if (directory / MANIFEST).is_file():
+        digest = file_sha256(directory / MANIFEST)
+        verify(directory, digest)
+        return digest
+    return hashlib.sha256(manifest_of(directory, kind="directory").encode()).hexdigest()
 
 
 def read_manifest(directory: str | Path) -> dict[str, Any]:

@@ -27,10 +27,13 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Input:
-    """A verified directory the stage reads: its path and the SHA-256 of its manifest.json."""
+    """A verified directory the stage reads: its path and the SHA-256 of its manifest.json.
+
+    A job written by hand may name the path alone: the run then pins what it finds, and its card says the digest.
+    """
 
     path: str
-    sha256: str
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Job:
             raise JobError(f"a job must be a JSON object, got {type(raw).__name__}")
         known = build(cls, {**raw, "inputs": {}})
         require(isinstance(known.output, str), "output", known.output, "name a directory")
-        inputs = {name: build(Input, value) for name, value in raw.get("inputs", {}).items()}
+        inputs = {name: input_of(value) for name, value in raw.get("inputs", {}).items()}
         return cls(**{**{f.name: getattr(known, f.name) for f in fields(cls)}, "inputs": inputs})
 
     def input_path(self, name: str) -> Path:
@@ -72,6 +75,11 @@ class Job:
 
     def dump(self, path: str | Path) -> None:
         Path(path).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+
+
+def input_of(raw: Any) -> Input:
+    """An input as a job names it: {"path", "sha256"}, or the path alone."""
+    return Input(raw) if isinstance(raw, str) else build(Input, raw)
 
 
 def build(kind: type, raw: dict[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 import subprocess
 import sys
 
@@ -91,3 +92,38 @@ def test_a_crash_leaves_a_traceback_and_a_result(tmp_path, tiny_policy, capsys):
     assert main(["sft", job]) == 1
     assert "Traceback" in capsys.readouterr().err
     assert result_of(tmp_path)["code"] == "crashed" and "IsADirectoryError" in result_of(tmp_path)["reason"]
+
+
+@pytest.fixture
+def by_path(tmp_path, tiny_policy):
+    """Run SFT on a parent that the job names by its path alone; returns (exit code, result, the checkpoint's card)."""
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "Hello", "completion": "You can."}')
+
+    def run(parent):
+        job = write_job(tmp_path, inputs={"parent": str(parent)}, config={"rows": str(tmp_path / "rows.jsonl")})
+        exit_code, card = main(["sft", job]), tmp_path / "out" / "checkpoint" / "card.json"
+        return exit_code, result_of(tmp_path), json.loads(card.read_text()) if card.is_file() else None
+
+    return run
+
+
+def test_an_input_named_by_its_path_alone_is_pinned_and_told(by_path, tiny_policy):
+    exit_code, _, card = by_path(tiny_policy[0])
+    assert exit_code == 0 and card["inputs"] == {"parent": tiny_policy[1]}
+
+
+def test_a_model_directory_without_a_manifest_is_pinned_by_its_files(by_path, tiny_policy, tmp_path):
+    bare = tmp_path / "bare"
+    shutil.copytree(tiny_policy[0], bare)
+    (bare / "manifest.json").unlink()
+    digests = [by_path(bare)[2]["inputs"]["parent"] for _ in range(2)]
+    (bare / "README.md").write_text("other")
+    assert len({*digests, by_path(bare)[2]["inputs"]["parent"]}) == 2
+
+
+def test_a_path_alone_does_not_hide_a_changed_file(by_path, tiny_policy, tmp_path):
+    shutil.copytree(tiny_policy[0], tmp_path / "changed")
+    (tmp_path / "changed" / "config.json").write_text("{}")
+    exit_code, result, _ = by_path(tmp_path / "changed")
+    assert exit_code == 64 and "config.json has SHA-256" in result["reason"]
+    assert by_path(tmp_path / "nowhere")[1]["reason"].endswith("name a snapshot, a checkpoint or a model's directory")
