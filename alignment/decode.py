@@ -12,6 +12,7 @@ from transformers.cache_utils import DynamicLayer
 
 from alignment.batches import mask_of, pad
 from alignment.config import JobError
+from alignment.model import evaluating
 
 
 class Token(NamedTuple):
@@ -264,12 +265,13 @@ def sample(
     queue = sorted(range(len(prompts_ids)), key=lambda i: -len(prompts_ids[i]))
     made: dict[int, list[Token]] = {}
     index: dict[int, int] = {}
-    while queue or len(decoder):
-        while queue and len(decoder) < batch_size:
-            i = queue.pop()
-            index[decoder.add_row(list(prompts_ids[i])[-room:], seed=seeds[i], **settings)] = i
-        for token in decoder.step():
-            made.setdefault(index[token.row], []).append(token)
+    with evaluating(model):
+        while queue or len(decoder):
+            while queue and len(decoder) < batch_size:
+                i = queue.pop()
+                index[decoder.add_row(list(prompts_ids[i])[-room:], seed=seeds[i], **settings)] = i
+            for token in decoder.step():
+                made.setdefault(index[token.row], []).append(token)
     return [_finish(tokenizer, made[i]) for i in range(len(prompts_ids))]
 
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from alignment.config import Job, NonFiniteStep, Optimization, Stopped
 from alignment.metrics import Metrics
+from alignment.model import evaluating
 from alignment.state import STATE, Part, load_state, replace_tensors, save_state, trained
 
 BEST = STATE.with_name("best.safetensors")
@@ -102,6 +103,7 @@ def train(
     metrics = Metrics(job.output, steps, progress.seconds)
     watch_every = plan.watch_every or max(1, steps // WATCHES)
     done, reason = progress.step, ""
+    model.train()  # for activation checkpointing and an adapter's dropout; a loaded model has none
     while done < steps and not reason:
         started, step = time.monotonic(), take_step(done)
         rate = plan.learning_rate * schedule(done, steps, warmup_share=plan.warmup_share, shape=plan.schedule)
@@ -113,7 +115,8 @@ def train(
         values = {**step.values, "gradient_norm": norm, "learning_rate": rate, "tokens_per_second": speed}
         reason = next(filter(None, (guard.reason(values) for guard in guards)), "")
         if watch and (done % watch_every == 0 or done == steps or reason):
-            values |= watch.measure()
+            with evaluating(model):
+                values |= watch.measure()
             keep_best(job, model, best, done, values[watch.key])
         metrics.write(done, **values)
         if stop.requested or done % plan.checkpoint_every == 0 or done == steps:
@@ -133,6 +136,7 @@ def keep_best(job: Job, model: torch.nn.Module, best: Best, done: int, value: fl
 @torch.no_grad()
 def finish(job: Job, model: torch.nn.Module, best: Best, done: int, reason: str) -> dict[str, Any]:
     """Bring the best weights back, and say what happened."""
+    model.eval()
     facts: dict[str, Any] = {"steps": done}
     if best.step:
         facts |= {"best_step": best.step}

@@ -6,6 +6,8 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
+from alignment.adapters import ADAPTER, adapted_layers, merge, save_adapter
 from alignment.config import JobError
 from alignment.manifest import MANIFEST, ArtifactError, read_manifest, write_manifest
 
@@ -148,13 +151,30 @@ def without_dropout(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Without dropout and with a cache, as a policy samples and is measured, also between two steps of its training."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
 def save_checkpoint(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: str | Path, card: dict[str, Any]
 ) -> str:
-    """Write the artifact beside its place, sync it, rename it there, and return its digest."""
+    """Write the artifact beside its place, sync it, rename it there, and return its digest.
+
+    An adapter is written apart and then merged into the model, which is a plain one afterwards.
+    """
     directory = Path(directory)
     fresh = directory.with_name(f"{directory.name}.tmp-{os.getpid()}")
     fresh.mkdir(parents=True)
+    if adapted_layers(model):
+        save_adapter(model, fresh / ADAPTER)
+        merge(model)
     model.config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(fresh)
     tokenizer.save_pretrained(fresh)

@@ -7,7 +7,10 @@ from typing import Any
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+
+from alignment.adapters import attach
 
 BLOCK = 256  # query rows a block: later blocks alone see all keys, so a quarter or more of the products is saved
 WORTH_IT = 1.5  # bf16 is less exact, so "auto" takes it only where products are this many times faster
@@ -45,14 +48,14 @@ def blockwise_attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
-    **_: Any,
+    **more: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention as plain products; query, key, value (B, H, T, D). Raises ValueError for a mask.
+    """Causal attention as plain products; query, key, value (B, H, T, D). With a mask or a cache: torch's own.
 
     torch's CPU flash kernel is several times slower than this in bf16 (and faster in fp32, where it stays).
     """
-    if attention_mask is not None:
-        raise ValueError("blockwise attention is causal over whole rows and takes no mask")
+    if attention_mask is not None or query.shape[2] != key.shape[2]:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **more)
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     query = query * (scaling or query.shape[-1] ** -0.5)
@@ -67,18 +70,45 @@ def _block(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, start: i
     return torch.softmax(scores + future, dim=-1) @ value[:, :, :end]
 
 
-def blockwise_mask(*args: Any, attention_mask: torch.Tensor | None = None, **more: Any) -> torch.Tensor | None:
-    """None for rows without padding, also while torch.compile traces (where sdpa_mask always makes one)."""
-    return None if attention_mask is None else sdpa_mask(*args, attention_mask=attention_mask, **more)
+def blockwise_mask(
+    *,
+    kv_length: int,
+    attention_mask: torch.Tensor | None = None,
+    local_size: int | None = None,
+    allow_is_causal_skip: bool = True,
+    **more: Any,
+) -> torch.Tensor | None:
+    """None for rows without padding, also while torch.compile traces (where sdpa_mask always makes one).
+
+    Packed rows, which transformers finds by their positions, and windows shorter than the row need their mask.
+    """
+    causal = allow_is_causal_skip or torch.compiler.is_compiling()
+    if attention_mask is None and causal and (local_size is None or kv_length <= local_size):
+        return None
+    given = {"kv_length": kv_length, "attention_mask": attention_mask, "local_size": local_size}
+    return sdpa_mask(**given, allow_is_causal_skip=allow_is_causal_skip, **more)
 
 
 AttentionInterface.register("blockwise", blockwise_attention)
 AttentionMaskInterface.register("blockwise", blockwise_mask)
 
 
-def prepare(model: PreTrainedModel, precision: str) -> str:
-    """Set the attention that suits the precision and return the precision chosen."""
-    chosen = chosen_precision(precision)
+def prepare_for_training(model: PreTrainedModel, config: Any, seed: int) -> str:
+    """Make a loaded model ready for `loop.train` as a stage's config asks; every training stage calls this once.
+
+    Attaches `config.lora`, has layers run again in the backward pass where `config.optimization` says
+    activation_checkpointing, and sets the attention that suits `config.precision`. The model changes in place;
+    `save_checkpoint` merges the adapter. Dropout and the second run of the layers need `model.training`, which
+    `loop.train` sees to.
+
+    Returns:
+        The precision chosen, "fp32" or "bf16", for `autocast` around each forward pass.
+    """
+    if getattr(config, "lora", None):
+        attach(model, config.lora, seed)
+    if config.optimization.activation_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    chosen = chosen_precision(config.precision)
     if chosen == "bf16" and not torch.cuda.is_available():
         model.set_attn_implementation("blockwise")
     return chosen

@@ -19,7 +19,7 @@ from alignment.logprob import hidden_states, token_logprobs
 from alignment.loop import Step, Watch
 from alignment.model import load_policy, new_policy, save_checkpoint
 from alignment.ngram import KneserNey
-from alignment.precision import autocast, prepare
+from alignment.precision import autocast, prepare_for_training
 from alignment.text import encode_text, load_tokenizer, train_tokenizer
 
 QUICK_BLOCKS = 32  # held-out blocks measured while training
@@ -87,7 +87,7 @@ def train(
     job: Job, config: PretrainConfig, model: PreTrainedModel, tokens: torch.Tensor, held_out: torch.Tensor
 ) -> dict[str, Any]:
     """The run, from the saved state where there is one; returns facts for the card."""
-    plan, precision = config.optimization, prepare(model, config.precision)
+    plan, precision = config.optimization, prepare_for_training(model, config, job.seed)
     loss_of = torch.compile(block_loss, dynamic=False) if config.compile else block_loss
     count = len(blocks_of(tokens, config.context, seed=job.seed, epoch=0)) // plan.batch_size * plan.batch_size
     if not count:
@@ -109,9 +109,7 @@ def train(
         return {"held_out_loss_nats": quick_loss(model, held_out, config.context)}
 
     watch = Watch(measure, "held_out_loss_nats", higher_is_better=False) if len(held_out) > config.context else None
-    model.train()
     facts = loop.train(job, plan, model, steps=steps, take_step=take_step, watch=watch)
-    model.eval().set_attn_implementation("sdpa")
     return {"tokens_seen": facts["steps"] * plan.batch_size * config.context, "precision": precision, **facts}
 
 

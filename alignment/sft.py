@@ -16,7 +16,7 @@ from alignment.config import Job, JobError, SFTConfig
 from alignment.logprob import completion_logprobs
 from alignment.loop import Step
 from alignment.model import load_policy, save_checkpoint
-from alignment.precision import autocast, prepare
+from alignment.precision import autocast, prepare_for_training
 from alignment.rows import read_jsonl
 from alignment.text import assistant_mask, encode_completion, encode_prompt, load_tokenizer, truncate
 
@@ -103,7 +103,7 @@ def train(
     job: Job, config: SFTConfig, model: PreTrainedModel, dialogues: list[Dialogue], padding: int
 ) -> dict[str, Any]:
     """The run, from the saved state where there is one; returns facts for the card."""
-    plan, precision = config.optimization, prepare(model, config.precision)
+    plan, precision = config.optimization, prepare_for_training(model, config, job.seed)
     lengths = [len(d.ids) for d in dialogues]
     steps = step_count(len(lengths), batch_size=plan.batch_size, epochs=plan.epochs, max_steps=plan.max_steps)
 
@@ -112,9 +112,7 @@ def train(
         loss = accumulate(model, batch, padding, micro_tokens=config.micro_tokens, precision=precision)
         return Step(loss, sum(len(d.ids) for d in batch), {"loss_nats": loss, "tokens": learnt_tokens(batch)})
 
-    model.train()
     facts = loop.train(job, plan, model, steps=steps, take_step=take_step)
-    model.eval().set_attn_implementation("sdpa")
     return {"rows": len(dialogues), "precision": precision, **facts}
 
 

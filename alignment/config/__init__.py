@@ -26,7 +26,7 @@ from alignment.config.language import PretrainConfig, SFTConfig
 from alignment.config.measuring import EvaluateConfig
 from alignment.config.preferences import PreferenceConfig, RewardConfig
 from alignment.config.sampling import GenerateConfig
-from alignment.config.training import PRECISIONS, Optimization, optimization  # noqa: F401
+from alignment.config.training import PRECISIONS, Lora, Optimization, lora, optimization  # noqa: F401
 
 CONFIGS = {
     "pretrain": PretrainConfig,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from alignment.config.job import require
-from alignment.config.training import PRECISIONS, optimization
+from alignment.config.training import PRECISIONS, lora, optimization
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,12 @@ class SFTConfig:
     max_length: int = 512
     micro_tokens: int = 8192  # padded tokens in memory at a time; changes nothing but memory and speed
     precision: str = "fp32"  # fp32 | bf16; on a CPU every new batch shape costs bf16 a slow kernel compilation
+    lora: Any = None  # {"rank": 16, ...}: train an adapter, merged into the checkpoint; null trains all weights
     optimization: Any = None
 
     def __post_init__(self) -> None:
         require(bool(self.rows), "rows", self.rows, "name a JSONL file of dialogues")
         require(self.precision in {"fp32", "bf16"}, "precision", self.precision, "fp32 or bf16")
         require(self.max_length >= 8, "max_length", self.max_length, "at least 8 tokens")
+        object.__setattr__(self, "lora", lora(self.lora))
         object.__setattr__(self, "optimization", optimization(self.optimization))

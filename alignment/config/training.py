@@ -1,4 +1,4 @@
-"""What every training stage takes: the optimizer's plan and the precision."""
+"""What every training stage takes: the optimizer's plan, the adapter and the precision."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Optimization:
     max_grad_norm: float = 1.0
     checkpoint_every: int = 50  # optimizer steps
     watch_every: int = 0  # optimizer steps between two measurements on held-out data; 0: five in a run
-    activation_checkpointing: bool = False  # a third more time for a fraction of the memory
+    activation_checkpointing: bool = False  # layers run again in the backward pass: more time for less memory
 
     def __post_init__(self) -> None:
         require(0 < self.learning_rate < 1, "learning_rate", self.learning_rate, "choose a value between 0 and 1")
@@ -44,3 +44,25 @@ class Optimization:
 
 def optimization(raw: dict[str, Any] | Optimization | None) -> Optimization:
     return raw if isinstance(raw, Optimization) else build(Optimization, raw or {})
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank adapters instead of all weights; nested under "lora". Source: arXiv:2106.09685."""
+
+    rank: int = 16
+    alpha: float = 32.0  # the adapter's product is scaled by alpha / rank
+    dropout: float = 0.0  # of the adapter's input; 0 where a policy learns from its own samples
+    targets: Any = "all-linear"  # or the last names of the layers, such as ["q_proj", "v_proj"]
+
+    def __post_init__(self) -> None:
+        require(self.rank >= 1, "lora.rank", self.rank, "at least 1")
+        require(self.alpha > 0, "lora.alpha", self.alpha, "a positive number, twice the rank is usual")
+        require(0 <= self.dropout < 1, "lora.dropout", self.dropout, "a share from 0 to below 1")
+        named = isinstance(self.targets, list) and self.targets and all(isinstance(t, str) for t in self.targets)
+        require(named or self.targets == "all-linear", "lora.targets", self.targets, '"all-linear" or a list of names')
+
+
+def lora(raw: dict[str, Any] | Lora | None) -> Lora | None:
+    """None trains all weights; {} is an adapter with the usual settings."""
+    return raw if raw is None or isinstance(raw, Lora) else build(Lora, raw)

@@ -92,8 +92,12 @@ def test_bf16_attention_of_our_own_equals_sdpa_in_fp32(parent):
     blockwise.set_attn_implementation("blockwise")
     ids = torch.randint(5, 300, (2, 256), generator=torch.Generator().manual_seed(0))
     assert torch.allclose(policy(ids).logits, blockwise(ids).logits, atol=1e-5)
-    with pytest.raises(ValueError, match="no mask"):
-        blockwise(ids, attention_mask=torch.tensor([[0] * 5 + [1] * 251] * 2))
+    padded = torch.tensor([[0] * 5 + [1] * 251] * 2)
+    assert torch.allclose(policy(ids, padded).logits[:, 5:], blockwise(ids, padded).logits[:, 5:], atol=1e-5)
+    restart = torch.cat([torch.arange(100), torch.arange(156)]).expand(2, -1)  # two texts in a row
+    packed = blockwise(ids, position_ids=restart, use_cache=False).logits[:, 100:]
+    apart = policy(ids[:, 100:]).logits
+    assert torch.allclose(packed, apart, atol=1e-5)
 
 
 @pytest.mark.parametrize(
