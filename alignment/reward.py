@@ -1,4 +1,4 @@
-"""The stage `reward`: a Bradley-Terry reward model on a snapshot's pairs, its score read at the end token.
+"""The stage `reward`: a reward model on a snapshot's comparisons, its score read at the end token.
 
 Inputs: snapshot, parent (a policy). Dropout is off, so a pair's two scores differ by their texts alone.
 """
@@ -7,30 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from alignment import loop
 from alignment.batches import batch_at, step_count
 from alignment.card import card_of
-from alignment.config import Job, JobError, RewardConfig
-from alignment.counterfactual import TRAIN_TEMPLATES, swap, template_texts
+from alignment.config import Job, RewardConfig
 from alignment.loop import Step, Watch
-from alignment.losses.mitigation import counterfactual_penalty
-from alignment.losses.pairwise import weighted_mean
-from alignment.losses.reward import bradley_terry, centering, half_win_tie
+from alignment.losses.reward import bradley_terry
 from alignment.model import reward_from_policy, save_checkpoint
-from alignment.pairs import EncodedPair, Pair, encode_pairs, part_groups, read_pairs, read_ties
-from alignment.scores import MICRO_TOKENS, Unit, backward, encode_text_row, scores_of
-from alignment.text import Messages, load_tokenizer
+from alignment.reward_data import Example, RewardData, draw_counterfactuals, read_data, spread
+from alignment.reward_objective import Batch, TieParameter, batch_of, terms, total
+from alignment.scores import MICRO_TOKENS, backward, scores_of
+from alignment.text import load_tokenizer
 
-HELD_OUT_PAIRS = 96  # measured here; the full figure is the stage `evaluate`'s
-NORMALISED_PAIRS = 256  # whose scores give the card's mean and standard deviation
-VALIDATION_SHARE = 0.05  # of the training pairs, by groups: they choose the best weights, as the test pairs must not
+NORMALISED = 256  # comparisons whose scores give the card's mean and standard deviation
 
 
 def run(job: Job, config: RewardConfig) -> dict[str, Any]:
@@ -54,34 +49,6 @@ def run(job: Job, config: RewardConfig) -> dict[str, Any]:
     }
 
 
-class RewardData(NamedTuple):
-    train: list[EncodedPair]
-    validation: list[EncodedPair]  # decisive training pairs of groups set aside, which choose the best weights
-    held_out: list[EncodedPair]  # a fixed part of the test pairs, measured once at the end
-    natural: list[Unit]
-    templates: list[Unit]
-    dropped: int  # pairs longer than max_length, left out of train
-
-
-def read_data(tokenizer: PreTrainedTokenizerBase, snapshot: Path, config: RewardConfig) -> RewardData:
-    """Everything the stage reads from the snapshot, encoded. Raises JobError where nothing can be learned."""
-    pairs, set_aside = part_groups(read_pairs(snapshot, "train"), share=VALIDATION_SHARE, most=HELD_OUT_PAIRS)
-    ties = read_ties(snapshot, "train") if config.tie_weight else []
-    unseen = {pair.group for pair in set_aside}
-    encoded, dropped = encode_pairs(tokenizer, pairs + [t for t in ties if t.group not in unseen], config.max_length)
-    validation, _ = encode_pairs(tokenizer, set_aside, config.max_length)
-    if not any(not pair.tie for pair in encoded):
-        limit = f"{config.max_length} tokens"
-        raise JobError(f"{snapshot} has no training pair of at most {limit}; freeze more judgments or raise max_length")
-    test = read_pairs(snapshot, "test")
-    picked = [test[i] for i in np.linspace(0, len(test) - 1, min(len(test), HELD_OUT_PAIRS)).astype(int)]
-    held_out, _ = encode_pairs(tokenizer, picked, config.max_length)
-    pool = (
-        counterfactual_pool(tokenizer, pairs, config.max_length) if config.counterfactual_weight else ([], [])
-    )
-    return RewardData(encoded, validation, held_out, *pool, dropped=len(dropped))
-
-
 def train(
     job: Job, config: RewardConfig, model: PreTrainedModel, data: RewardData, pad_id: int
 ) -> dict[str, Any]:
@@ -89,168 +56,96 @@ def train(
 
     No clock is among them: a run that was killed and resumed ends in the very same artifact.
     """
-    plan, lengths = config.optimization, [pair.tokens for pair in data.train]
+    plan, lengths = config.optimization, [example.tokens for example in data.train]
     steps = step_count(len(lengths), batch_size=plan.batch_size, epochs=plan.epochs, max_steps=plan.max_steps)
+    ties = TieParameter(tie_share(data.train), config.labels.tie_parameter) if config.tie_weight else None
 
     def take_step(step: int) -> Step:
         rows = batch_at(lengths, batch_size=plan.batch_size, seed=job.seed, step=step)
-        pairs = [data.train[i] for i in rows]
-        counterfactuals = draw_counterfactuals(
-            data.natural, data.templates, count=len(pairs) if data.templates else 0, seed=job.seed, step=step
-        )
-        stats = accumulate(model, pairs, counterfactuals, config, pad_id=pad_id)
-        tokens = sum(len(text) for unit in [*map(unit_of, pairs), *counterfactuals] for text in unit)
-        return Step(stats.loss_nats, tokens, stats._asdict())
+        count = len(rows) if data.templates else 0
+        swapped = draw_counterfactuals(data.natural, data.templates, count=count, seed=job.seed, step=step)
+        batch = batch_of([data.train[i] for i in rows], swapped, model.device)
+        values = accumulate(model, batch, config, ties, pad_id=pad_id)
+        tokens = sum(len(text) for unit in batch.units for text in unit)
+        return Step(values["loss_nats"], tokens, values)
 
     def measure() -> dict[str, float]:
         return {"validation_nats": validation_nats(model, data.validation, pad_id)}
 
     watch = Watch(measure, "validation_nats", higher_is_better=False) if data.validation else None
-    facts = loop.train(job, plan, model, steps=steps, take_step=take_step, watch=watch)
-    ties = sum(pair.tie for pair in data.train)
-    return {"pairs": len(data.train) - ties, "ties": ties, **facts}
+    parts = {"ties": ties} if ties else {}
+    facts = loop.train(job, plan, model, steps=steps, take_step=take_step, parts=parts, watch=watch)
+    return {**label_counts(data.train), **({"tie_parameter": ties.nu} if ties else {}), **facts}
 
 
-def validation_nats(model: PreTrainedModel, pairs: Sequence[EncodedPair], pad_id: int) -> float:
-    """Plain Bradley-Terry loss a pair, which tells two checkpoints apart sooner than the accuracy does."""
-    scores = scores_of(model, [unit_of(pair) for pair in pairs], pad_id)
-    return bradley_terry(scores[:, 0], scores[:, 1]).mean().item()
+def tie_share(examples: Sequence[Example]) -> float:
+    """Share of ties among the labels under their weights; half a tie where there is none, so that nu is not 0."""
+    labels = [label for example in examples for label in example.labels]
+    ties, whole = (sum(label.weight * part for label in labels for part in label.outcomes[cut:]) for cut in (2, 0))
+    return max(ties, 0.5 * whole / len(labels)) / whole
 
 
-def held_out_accuracy(model: PreTrainedModel, pairs: Sequence[EncodedPair], pad_id: int) -> float:
-    scores = scores_of(model, [unit_of(pair) for pair in pairs], pad_id)
-    return accuracy_of(scores[:, 0] - scores[:, 1])
-
-
-def held_out_metric(model: PreTrainedModel, pairs: Sequence[EncodedPair], pad_id: int) -> dict[str, Any]:
-    note = "on part of the held-out pairs; the stage evaluate measures all of them"
-    value = held_out_accuracy(model, pairs, pad_id)
-    return {"key": "held_out_accuracy", "value": value, "n": len(pairs), "unit": "share", "note": note}
-
-
-def normalisation_of(model: PreTrainedModel, pairs: Sequence[EncodedPair], pad_id: int) -> dict[str, Any]:
-    """Mean and standard deviation of the score over training completions, for readers who compare models.
-
-    Bradley-Terry fixes neither; the weights are left as they are.
-    """
-    picked = [pairs[i] for i in np.linspace(0, len(pairs) - 1, min(len(pairs), NORMALISED_PAIRS)).astype(int)]
-    scores = scores_of(model, [unit_of(pair) for pair in picked], pad_id)
-    over = f"both completions of {len(picked)} training pairs"
-    return {"mean": scores.mean().item(), "sd": scores.std(unbiased=False).item(), "over": over}
-
-
-class RewardStats(NamedTuple):
-    loss_nats: float  # the whole objective
-    preference_nats: float  # Bradley-Terry and ties alone
-    accuracy: float  # share of decisive pairs ranked as labeled, 0 to 1
-    margin: float  # mean score of chosen minus rejected
-    counterfactual_penalty: float  # in variances of the score; 0 without the mitigation
-
-
-class Parts(NamedTuple):
-    """The terms of the objective, each a scalar."""
-
-    preference: Tensor
-    centering: Tensor
-    counterfactual: Tensor
-
-    def total(self, config: RewardConfig) -> Tensor:
-        return (
-            self.preference
-            + config.centering * self.centering
-            + config.counterfactual_weight * self.counterfactual
-        )
-
-
-def objective_parts(scores: Tensor, pairs: Sequence[EncodedPair], config: RewardConfig) -> Parts:
-    """The terms for scores (U, 2): the first rows are those of the pairs, the others of texts and counterfactuals."""
-    chosen, rejected = scores[: len(pairs)].unbind(dim=1)
-    ties = torch.tensor([p.tie for p in pairs], device=scores.device)
-    margins = torch.tensor([p.margin for p in pairs], dtype=scores.dtype, device=scores.device)
-    decided = bradley_terry(
-        chosen, rejected, margins=margins, margin=config.margin, label_smoothing=config.label_smoothing
-    )
-    losses = torch.where(ties, half_win_tie(chosen, rejected), decided)
-    weights = torch.tensor([p.weight * (config.tie_weight if p.tie else 1.0) for p in pairs], device=scores.device)
-    counterfactuals = scores[len(pairs) :]
-    penalty = scores.new_zeros(())
-    if len(counterfactuals):
-        penalty = counterfactual_penalty(*counterfactuals.unbind(dim=1), scores[: len(pairs)].flatten())
-    return Parts(weighted_mean(losses, weights), centering(chosen, rejected).mean(), penalty)
+def label_counts(examples: Sequence[Example]) -> dict[str, int]:
+    labels = [label for example in examples for label in example.labels]
+    ties = sum(not label.decisive for label in labels)
+    return {"pairs": len(labels) - ties, "ties": ties}
 
 
 def accumulate(
     model: PreTrainedModel,
-    pairs: Sequence[EncodedPair],
-    counterfactuals: Sequence[Unit],
+    batch: Batch,
     config: RewardConfig,
+    ties: TieParameter | None,
     *,
     pad_id: int,
     tokens: int = MICRO_TOKENS,
-) -> RewardStats:
-    """Add the gradient of the objective on one batch of pairs."""
-    units = [*map(unit_of, pairs), *counterfactuals]
-    scores = backward(model, units, pad_id, lambda s: objective_parts(s, pairs, config).total(config), tokens)
-    parts = objective_parts(scores, pairs, config)
-    decisive = [i for i, pair in enumerate(pairs) if not pair.tie]
-    margins = (scores[decisive, 0] - scores[decisive, 1]).cpu()
-    return RewardStats(
-        loss_nats=parts.total(config).item(),
-        preference_nats=parts.preference.item(),
-        accuracy=accuracy_of(margins) if decisive else 0.5,
-        margin=margins.mean().item() if decisive else 0.0,
-        counterfactual_penalty=parts.counterfactual.item(),
-    )
+) -> dict[str, float]:
+    """Add the gradient of the objective on one batch, and return the figures of the step's line."""
+    log_nu = ties.log(model.device) if ties else None
+    scores = backward(model, batch.units, pad_id, lambda s: total(terms(s, batch, config, log_nu)), tokens)
+    with torch.no_grad():
+        found = terms(scores, batch, config, log_nu)
+    values = {"loss_nats": total(found).item(), **{name: term.value.item() for name, term in found.items()}}
+    if ties:
+        ties.learn(log_nu, batch)
+        values["tie_parameter"] = ties.nu
+    margins = decisive_margins(scores, batch)
+    return {**values, "accuracy": accuracy_of(margins), "margin": margins.mean().item() if len(margins) else 0.0}
+
+
+def decisive_margins(scores: Tensor, batch: Batch) -> Tensor:
+    """Scores of the winners less those of the losers, for the labels that name one."""
+    first, second = batch.sides(scores)
+    sides = (batch.outcomes[:, 0] - batch.outcomes[:, 1]).sign()
+    return ((first - second) * sides)[sides != 0]
 
 
 def accuracy_of(margins: Tensor) -> float:
-    """Share of pairs ranked as labeled; equal scores count half."""
-    return ((margins.sign() + 1) / 2).mean().item()
+    """Share of labels ranked as said; equal scores count half, and so does a batch without any."""
+    return ((margins.sign() + 1) / 2).mean().item() if len(margins) else 0.5
 
 
-def unit_of(pair: EncodedPair) -> Unit:
-    return [*pair.prompt, *pair.chosen], [*pair.prompt, *pair.rejected]
+def validation_nats(model: PreTrainedModel, examples: Sequence[Example], pad_id: int) -> float:
+    """Plain Bradley-Terry loss a label, which tells two checkpoints apart sooner than the accuracy does."""
+    batch = batch_of(examples, [], model.device)
+    return bradley_terry(*batch.sides(scores_of(model, batch.units, pad_id))).mean().item()
 
 
-def counterfactual_pool(
-    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], max_length: int
-) -> tuple[list[Unit], list[Unit]]:
-    """(natural, templates): texts of the training pairs that the swap changes, and the training templates."""
-    texts = {
-        (_key(pair.prompt), pair.prompt[-1]["content"], side[-1]["content"]): pair.prompt
-        for pair in pairs
-        for side in (pair.chosen, pair.rejected)
-    }
-    natural = [_counterfactual(tokenizer, prompt, text, max_length) for (_, _, text), prompt in texts.items()]
-    question = [{"role": "user", "content": TRAIN_TEMPLATES.question}]
-    templates = [
-        _counterfactual(tokenizer, question, text, max_length) for _, text in template_texts(TRAIN_TEMPLATES)
-    ]
-    return [u for u in natural if u[0] != u[1]], templates
+def held_out_metric(model: PreTrainedModel, examples: Sequence[Example], pad_id: int) -> dict[str, Any]:
+    note = "on part of the held-out comparisons; the stage evaluate measures all of them"
+    batch = batch_of(examples, [], model.device)
+    margins = decisive_margins(scores_of(model, batch.units, pad_id), batch)
+    return {
+        "key": "held_out_accuracy", "value": accuracy_of(margins), "n": len(margins), "unit": "share", "note": note
+    }  # fmt: skip
 
 
-def _key(prompt: Messages) -> str:
-    return "\n".join(message["content"] for message in prompt)
+def normalisation_of(model: PreTrainedModel, examples: Sequence[Example], pad_id: int) -> dict[str, Any]:
+    """Mean and standard deviation of the score over training completions, for readers who compare models.
 
-
-def _counterfactual(tokenizer: PreTrainedTokenizerBase, prompt: Messages, text: str, max_length: int) -> Unit:
-    swapped = [{**message, "content": swap(message["content"])} for message in prompt]
-    return encode_text_row(tokenizer, prompt, text, max_length), encode_text_row(
-        tokenizer, swapped, swap(text), max_length
-    )
-
-
-def draw_counterfactuals(
-    natural: Sequence[Unit], templates: Sequence[Unit], *, count: int, seed: int, step: int
-) -> list[Unit]:
-    """Half natural texts (where there are any) and half templates: a pure function of the seed and the step.
-
-    At most `count`: a large batch takes every template once.
+    Bradley-Terry fixes neither; the weights are left as they are.
     """
-    generator = np.random.default_rng([seed, step, 1])
-    from_data = min(count // 2, len(natural))
-    picked = (
-        [natural[i] for i in generator.choice(len(natural), from_data, replace=False)] if from_data else []
-    )
-    from_templates = min(count - from_data, len(templates))
-    return picked + [templates[i] for i in generator.choice(len(templates), from_templates, replace=False)]
+    picked = spread(examples, NORMALISED)
+    scores = scores_of(model, [example.texts for example in picked], pad_id)
+    over = f"all completions of {len(picked)} training comparisons"
+    return {"mean": scores.mean().item(), "sd": scores.std(unbiased=False).item(), "over": over}

@@ -2,59 +2,93 @@
 
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from alignment.losses.pairwise import require_pairs, smoothed
+from alignment.losses.pairwise import corrected, require_pairs
 
 
 def bradley_terry(
-    chosen: Tensor,
-    rejected: Tensor,
+    first: Tensor,
+    second: Tensor,
     *,
+    share: Tensor | None = None,
     margins: Tensor | None = None,
     margin: str = "none",
     label_smoothing: float = 0.0,
+    robust: bool = False,
 ) -> Tensor:
-    """Negative log-likelihood that the chosen completion wins.
+    """Negative log-likelihood that the first completion wins.
 
     Args:
-        chosen, rejected: scores, shape (B,). Only their difference matters; equal scores cost ln 2.
+        first, second: scores, shape (B,). Only their difference matters; equal scores cost ln 2.
+        share: share of the votes that are for the first, shape (B,), for soft labels; without it, all are.
         margins: strength of the preference, shape (B,), 0 (unknown or weakest) to 1.
         margin: "none"; "additive": the difference must exceed the margin (Touvron et al. 2023, arXiv:2307.09288,
             eq. 2); "scaled": the loss counts 1 + margin times (Wang et al. 2024, arXiv:2410.01257, whose factor is
             the strength alone; here an unknown strength still counts once).
         label_smoothing: share of labels taken to be wrong, 0 to below 0.5.
+        robust: the unbiased correction for them (`corrected`), under which a loss may be negative.
 
     Raises:
         ValueError: shapes differ, the batch is empty, or a margin is asked for and none is given.
 
     Source: Bradley & Terry 1952; Ouyang et al. 2022, arXiv:2203.02155, eq. 1.
     """
-    require_pairs(chosen, rejected)
-    if margin != "none" and margins is None:
-        raise ValueError(f"margin is {margin!r} but no margins were given")
-    difference = chosen - rejected - margins if margin == "additive" else chosen - rejected
-    losses = smoothed(difference, label_smoothing)
+    difference = _difference(first, second, margins, margin)
+    share = torch.ones_like(difference) if share is None else share
+    wins, defeats = corrected(share, 1 - share, label_smoothing, robust=robust)
+    losses = wins * -F.logsigmoid(difference) + defeats * -F.logsigmoid(-difference)
     return losses * (1 + margins) if margin == "scaled" else losses
 
 
-def half_win_tie(first: Tensor, second: Tensor) -> Tensor:
-    """The cost of a tie as half a win for each side, least where the scores are equal (ln 2).
+def davidson(
+    first: Tensor,
+    second: Tensor,
+    outcomes: Tensor,
+    log_nu: Tensor,
+    *,
+    margins: Tensor | None = None,
+    margin: str = "none",
+    label_smoothing: float = 0.0,
+    robust: bool = False,
+) -> Tensor:
+    """Negative log-likelihood of wins, defeats and ties under Davidson's model.
 
-    It is the Davidson (1970) tie likelihood for a tie parameter that goes to 0, up to a constant; with it a tie says
-    only "equal", and the decisive pairs keep the plain Bradley-Terry likelihood.
+    With difference d the three are as exp(d / 2), exp(-d / 2) and nu. Among the decisive outcomes it is Bradley-Terry
+    whatever nu is, and nu = 0 is Bradley-Terry without ties.
 
     Args:
-        first, second: scores, shape (B,). Order does not matter.
+        first, second: scores, shape (B,).
+        outcomes: shares of what was said, shape (B, 3): the first wins, the second wins, a tie. Rows sum to 1.
+        log_nu: log of the tie parameter, a scalar: between equals a tie has the probability nu / (2 + nu).
+        margins, margin, label_smoothing, robust: as for `bradley_terry`. A wrong label is a win for a defeat, or the
+            reverse; ties are taken at their word.
+
+    Raises:
+        ValueError: shapes differ, the batch is empty, or a margin is asked for and none is given.
+
+    Source: Davidson 1970, "On extending the Bradley-Terry model to accommodate ties", eq. 2.3.
     """
-    require_pairs(first, second)
-    return smoothed(first - second, 0.5)
+    half = _difference(first, second, margins, margin) / 2
+    wins, defeats = corrected(outcomes[:, 0], outcomes[:, 1], label_smoothing, robust=robust)
+    whole = torch.logsumexp(torch.stack([half, -half, log_nu.expand_as(half)]), dim=0)
+    losses = wins * (whole - half) + defeats * (whole + half) + outcomes[:, 2] * (whole - log_nu)
+    return losses * (1 + margins) if margin == "scaled" else losses
 
 
-def centering(chosen: Tensor, rejected: Tensor) -> Tensor:
+def centering(first: Tensor, second: Tensor) -> Tensor:
     """Squared sum of a pair's two scores, shape (B,): Bradley-Terry leaves the zero free, this fixes it.
 
     Source: Eisenstein et al. 2023, arXiv:2312.09244, section 2.
     """
-    require_pairs(chosen, rejected)
-    return (chosen + rejected).square()
+    require_pairs(first, second)
+    return (first + second).square()
+
+
+def _difference(first: Tensor, second: Tensor, margins: Tensor | None, margin: str) -> Tensor:
+    require_pairs(first, second)
+    if margin != "none" and margins is None:
+        raise ValueError(f"margin is {margin!r} but no margins were given")
+    return first - second - margins if margin == "additive" else first - second

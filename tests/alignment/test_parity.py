@@ -18,7 +18,8 @@ from alignment.config import PreferenceConfig, RewardConfig, build
 from alignment.model import load_policy, load_reward
 from alignment.pairs import encode_pairs, read_pairs
 from alignment.preference import pair_logprobs, preference_losses, sequence_logprobs
-from alignment.reward import objective_parts, unit_of
+from alignment.reward_data import encode, judged
+from alignment.reward_objective import batch_of, terms, total
 from alignment.scores import unit_scores
 from alignment.sft import accumulate, dialogue_loss, encode_row, learnt_tokens
 from alignment.text import load_tokenizer
@@ -101,7 +102,8 @@ def test_dpo_equals_trl(models, tokenizer, tmp_path):
     ours = preference_losses(logprobs, reference, build(PreferenceConfig, {"beta": 0.3})).mean()
     ours.backward()
 
-    assert {tuple(text) for p in pairs for text in unit_of(p)} == real_rows(batch["input_ids"], batch["attention_mask"])
+    texts = {(*p.prompt, *text) for p in pairs for text in (p.chosen, p.rejected)}
+    assert texts == real_rows(batch["input_ids"], batch["attention_mask"])
     answers = {tuple(text) for p in pairs for text in (p.chosen, p.rejected)}
     assert answers == real_rows(batch["input_ids"], batch["completion_mask"])
     assert abs(ours.item() - 0.6931) > 0.01  # policy and reference differ, so the loss says something
@@ -119,13 +121,15 @@ def test_the_reward_loss_equals_trl(models, tokenizer, tmp_path, margin, coeffic
     )  # fmt: skip
     batch, theirs = their_batch_and_loss(trainer)
 
-    pairs, model = our_pairs(tokenizer, tmp_path), load_reward(models / "reward")
+    snapshot, model = write_snapshot(tmp_path / "snapshot", PAIRS), load_reward(models / "reward")
+    examples, _ = encode(tokenizer, judged(read_pairs(snapshot.path, "train")), 256)
     config = build(RewardConfig, {"margin": margin, "centering": coefficient or 0.0})
-    scores = unit_scores(model, [unit_of(p) for p in pairs], tokenizer.pad_token_id)
-    ours = objective_parts(scores, pairs, config).total(config)
+    mine = batch_of(examples, [], model.device)
+    ours = total(terms(unit_scores(model, mine.units, tokenizer.pad_token_id), mine, config))
     ours.backward()
 
-    assert {tuple(text) for p in pairs for text in unit_of(p)} == real_rows(batch["input_ids"], batch["attention_mask"])
+    texts = {tuple(text) for unit in mine.units for text in unit}
+    assert texts == real_rows(batch["input_ids"], batch["attention_mask"])
     assert_equal(ours, theirs, model, trainer.model)
 
 

@@ -8,13 +8,9 @@ import torch
 
 from alignment.config import EXIT_BAD_INPUT, EXIT_DONE, EXIT_NON_FINITE, RewardConfig, build
 from alignment.model import load_reward, reward_from_policy
-from alignment.pairs import encode_pairs, read_pairs, read_ties
-from alignment.reward import (
-    counterfactual_pool,
-    draw_counterfactuals,
-    objective_parts,
-    unit_of,
-)
+from alignment.pairs import read_pairs, read_ties
+from alignment.reward_data import counterfactual_pool, draw_counterfactuals, encode, judged
+from alignment.reward_objective import batch_of, terms, total
 from alignment.scores import backward, end_scores, scores_of, unit_scores
 from tests.alignment.snapshots import (
     gendered_pairs,
@@ -36,7 +32,7 @@ def model(parent):
 
 def encoded(tokenizer, tmp_path, rows):
     snapshot = write_snapshot(tmp_path / "snapshot", rows)
-    return encode_pairs(tokenizer, read_pairs(snapshot.path, "train"), 128)[0]
+    return encode(tokenizer, judged(read_pairs(snapshot.path, "train")), 128)[0]
 
 
 def test_a_planted_preference_is_learned_and_holds_on_pairs_never_seen(tmp_path, parent):
@@ -63,13 +59,12 @@ def test_the_saved_model_gives_the_score_it_had_and_transformers_agrees(tmp_path
     job = make_job("reward", tmp_path / "out", {"optimization": FAST}, snapshot=snapshot, parent=parent)
     run(job, tmp_path)
     model = load_reward(tmp_path / "out" / "checkpoint")
-    pairs, _ = encode_pairs(tokenizer, read_pairs(snapshot.path, "train"), 128)
+    examples, _ = encode(tokenizer, judged(read_pairs(snapshot.path, "train")), 128)
 
-    ours = scores_of(model, [unit_of(p) for p in pairs[:3]], tokenizer.pad_token_id)
+    ours = scores_of(model, [example.texts for example in examples[:3]], tokenizer.pad_token_id)
 
-    for scores, one in zip(ours, pairs[:3], strict=True):
-        theirs = [model(input_ids=torch.tensor([row])).logits.item() for row in unit_of(one)]
-        assert scores.tolist() == pytest.approx(theirs, abs=1e-5)
+    theirs = [model(input_ids=torch.tensor([row])).logits.item() for e in examples[:3] for row in e.texts]
+    assert ours.flatten().tolist() == pytest.approx(theirs, abs=1e-5)
 
 
 def test_the_score_is_read_at_the_end_even_when_the_prompt_holds_padding(model, tokenizer):
@@ -80,15 +75,15 @@ def test_the_score_is_read_at_the_end_even_when_the_prompt_holds_padding(model, 
 
 
 def test_the_gradient_does_not_depend_on_how_the_units_are_cut(tmp_path, model, tokenizer):
-    pairs = encoded(tokenizer, tmp_path, planted_pairs(8, seed=0))
+    examples = encoded(tokenizer, tmp_path, planted_pairs(8, seed=0))
     natural, templates = counterfactual_pool(tokenizer, [], 128)
     assert natural == []
     config = build(RewardConfig, {"counterfactual_weight": 1.0})
-    units = [*map(unit_of, pairs), *templates[:4]]
+    batch = batch_of(examples, templates[:4], model.device)
 
     def gradients(tokens: int):
         model.zero_grad()
-        scores = backward(model, units, 0, lambda s: objective_parts(s, pairs, config).total(config), tokens)
+        scores = backward(model, batch.units, 0, lambda s: total(terms(s, batch, config)), tokens)
         return scores, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
     whole_scores, whole = gradients(10**9)
@@ -121,9 +116,9 @@ def test_ties_pull_scores_together(tmp_path, parent, tokenizer):
         job = make_job("reward", tmp_path / f"out{weight}", config, snapshot=snapshot, parent=parent)
         run(job, tmp_path)
         model = load_reward(tmp_path / f"out{weight}" / "checkpoint")
-        tied, _ = encode_pairs(tokenizer, read_ties(snapshot.path, "train"), 128)
+        tied, _ = encode(tokenizer, judged(read_ties(snapshot.path, "train")), 128)
         assert len(tied) == 48
-        scores = scores_of(model, [unit_of(p) for p in tied], 0)
+        scores = scores_of(model, [example.texts for example in tied], 0).view(-1, 2)
         margins.append((scores[:, 0] - scores[:, 1]).abs().mean().item())
     assert margins[1] < margins[0] / 2
 
@@ -146,10 +141,12 @@ def test_a_tie_is_read_once_and_never_where_a_decisive_pair_stands(tmp_path):
 def test_the_pairs_of_one_ranking_weigh_as_one_judgment(tmp_path, tokenizer):
     ranking = [("a", "b"), ("a", "c"), ("b", "c")]
     rows = [pair("Why?", better, worse, comparison=1) for better, worse in ranking]
-    pairs = encoded(tokenizer, tmp_path, [*rows, pair("Why?", "d", "e", comparison=2), pair("Why?", "f", "g")])
-    assert [p.weight for p in pairs] == pytest.approx([1 / 3] * 3 + [1, 1])
-    scores = torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [2.0, 0.0], [2.0, 0.0]])
-    loss = objective_parts(scores, pairs, build(RewardConfig, {"margin": "none"})).preference
+    others = [pair("Why?", "d", "e", comparison=2), pair("Why?", "f", "g")]
+    batch = batch_of(encoded(tokenizer, tmp_path, [*rows, *others]), [], torch.device("cpu"))
+    assert [len(unit) for unit in batch.units] == [3, 2, 2]  # each text is scored once
+    assert batch.weights.tolist() == pytest.approx([1 / 3] * 3 + [1, 1])
+    scores = torch.tensor([[0.0], [0.0], [0.0], [2.0], [0.0], [2.0], [0.0]])
+    loss = terms(scores, batch, build(RewardConfig, {"margin": "none"}))["preference_nats"].value
     assert loss.item() == pytest.approx((math.log(2) + 2 * math.log1p(math.exp(-2))) / 3)
 
 
@@ -164,8 +161,8 @@ def test_the_counterfactual_penalty_makes_fewer_verdicts_hang_on_gender(tmp_path
         unseen = read_pairs(
             write_snapshot(tmp_path / f"u{weight}", gendered_pairs(40, seed=50)).path, "train"
         )
-        natural, _ = counterfactual_pool(tokenizer, unseen, 128)
-        scores = scores_of(model, natural, 0)
+        natural, _ = counterfactual_pool(tokenizer, judged(unseen), 128)
+        scores = scores_of(model, natural, 0).view(-1, 2)
         gaps.append(((scores[:, 0] - scores[:, 1]).abs().mean() / scores.std()).item())
         accuracies.append(result["metrics"][0]["value"])
     assert gaps[0] > 0.5  # without the penalty the planted bias is there
@@ -209,10 +206,10 @@ def test_a_job_without_a_snapshot_is_refused(tmp_path, parent):
     assert "needs the input 'snapshot'" in result["reason"]
 
 
-def test_both_texts_of_a_unit_come_from_one_pass(model, tokenizer, tmp_path):
-    pairs = encoded(tokenizer, tmp_path, planted_pairs(4, seed=3))
-    together = unit_scores(model, [unit_of(p) for p in pairs], tokenizer.pad_token_id)
-    assert together.shape == (4, 2)
-    for row, one in zip(together, pairs, strict=True):
-        alone = unit_scores(model, [unit_of(one)], tokenizer.pad_token_id)[0]
-        assert torch.allclose(row, alone, atol=1e-5)
+def test_the_texts_of_a_comparison_come_from_one_pass_and_score_as_alone(model, tokenizer, tmp_path):
+    ranking = [pair("Why?", better, worse, comparison=1) for better, worse in (("a", "b b b"), ("a", "c"))]
+    examples = encoded(tokenizer, tmp_path, [*planted_pairs(4, seed=3), *ranking])
+    together = unit_scores(model, [e.texts for e in examples], tokenizer.pad_token_id)
+    alone = [unit_scores(model, [[text]], tokenizer.pad_token_id) for e in examples for text in e.texts]
+    assert together.shape == (11, 1)
+    assert torch.allclose(together, torch.cat(alone), atol=1e-5)
