@@ -79,3 +79,27 @@ def whiten(values: Tensor, mask: Tensor, *, shift_mean: bool = True, epsilon: fl
     mean = inside.mean()
     whitened = (values - mean) * torch.rsqrt(inside.var(unbiased=True) + epsilon)
     return torch.where(mask, whitened if shift_mean else whitened + mean, 0.0)
+
+
+def group_advantages(rewards: Tensor, baseline: str, *, epsilon: float = 1e-4) -> Tensor:
+    """Advantages (P, G) of G completions of each of P prompts, from the group alone: no value model is needed.
+
+    Args:
+        rewards: shape (P, G), G at least 2.
+        baseline: "normalized": the reward minus the group's mean, over its standard deviation (unbiased) plus epsilon
+            (Shao et al. 2024, arXiv:2402.03300, section 4.1.2); "centred": minus the mean only, so that a prompt on
+            which all completions are nearly alike does not weigh as much as the others (Liu et al. 2025,
+            arXiv:2503.20783, section 3.2); "leave_one_out": minus the mean of the other completions, which is no
+            function of the completion itself, so the gradient is unbiased (Kool et al. 2019; Ahmadian et al. 2024,
+            arXiv:2402.14740, eq. 8).
+    """
+    if rewards.ndim != 2 or rewards.shape[1] < 2:
+        raise ValueError(f"a group needs at least 2 completions, got rewards of shape {tuple(rewards.shape)}")
+    centred = rewards - rewards.mean(1, keepdim=True)
+    if baseline == "centred":
+        return centred
+    if baseline == "normalized":
+        return centred / (rewards.std(1, keepdim=True) + epsilon)
+    if baseline == "leave_one_out":
+        return centred * rewards.shape[1] / (rewards.shape[1] - 1)
+    raise ValueError(f"a baseline is normalized, centred or leave_one_out, not {baseline!r}")

@@ -7,6 +7,7 @@ belongs to token t of prompt and completion, so a log-probability stands where i
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,9 +118,14 @@ def sample_completions(
 ) -> list[Completion]:
     """`how.completions` of each prompt, in the prompts' order.
 
-    Each has its own seed, a pure function of (seed, occasion, prompt, number): no other completion changes it.
+    Each has its own seed, a pure function of (seed, occasion, prompt, number): no other completion changes it. The
+    numbers of a prompt that comes twice go on, so that it is not answered twice in the same words.
     """
-    rows = [(prompt, number) for prompt in prompts for number in range(how.completions)]
+    rows, met = [], Counter()
+    for prompt in prompts:
+        first = met[str(prompt.id)]
+        rows += [(prompt, number) for number in range(first, first + how.completions)]
+        met[str(prompt.id)] += how.completions
     found = sample(
         model,
         tokenizer,
@@ -154,11 +160,12 @@ class Rollouts:
     def fill(self, tensors: Mapping[str, Tensor], figures: Mapping[str, float]) -> None:
         self.tensors, self.figures = dict(tensors), dict(figures)
 
+    def __len__(self) -> int:
+        return len(self.tensors["tokens"]) if self.tensors else 0
+
     def take(self, rows: Sequence[int], device: torch.device | None = None) -> dict[str, Tensor]:
-        """The tensors of these rows, no wider than the longest of them."""
-        width = int(self.tensors["tokens"][rows].max())
-        found = {name: tensor[rows].to(device) for name, tensor in self.tensors.items()}
-        return {name: tensor[:, :width] if tensor.ndim == 2 else tensor for name, tensor in found.items()}
+        """The tensors of these rows, on the device where they are needed: a resumed state is on the host."""
+        return {name: tensor.to(device) for name, tensor in rows_of(self.tensors, rows).items()}
 
     def state_dict(self) -> dict[str, Any]:
         return {**self.tensors, "figures": self.figures}
@@ -166,6 +173,13 @@ class Rollouts:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.figures = state.get("figures", {})
         self.tensors = {name: value for name, value in state.items() if name != "figures"}
+
+
+def rows_of(tensors: Mapping[str, Tensor], rows: Sequence[int]) -> dict[str, Tensor]:
+    """The tensors of these rows, no wider than the longest of them."""
+    width = int(tensors["tokens"][rows].max())
+    found = {name: tensor[rows] for name, tensor in tensors.items()}
+    return {name: tensor[:, :width] if tensor.ndim == 2 else tensor for name, tensor in found.items()}
 
 
 def rollout_tensors(completions: Sequence[Completion], pad_id: int, device: torch.device) -> dict[str, Tensor]:
@@ -200,12 +214,11 @@ def rollout_logprobs(
     model: PreTrainedModel, tensors: Mapping[str, Tensor], temperature: float, tokens: int = MICRO_TOKENS
 ) -> Tensor:
     """(N, T) log-probabilities of a whole rollout without a graph, in passes of at most `tokens` padded tokens."""
-    whole, lengths = batch_of(tensors), tensors["tokens"].tolist()
-    found = torch.zeros(whole.ids.shape, device=whole.ids.device)
+    lengths, ids = tensors["tokens"].tolist(), tensors["ids"]
+    found = torch.zeros(ids.shape, device=ids.device)
     for group in micro_batches(lengths, range(len(lengths)), tokens):
-        width = max(lengths[i] for i in group)
-        part = Batch(*(tensor[group, :width] for tensor in whole))
-        found[group, :width] = batch_logprobs(model, part, temperature)
+        part = batch_of(rows_of(tensors, group))
+        found[group, : part.ids.shape[1]] = batch_logprobs(model, part, temperature)
     return found
 
 

@@ -24,6 +24,7 @@ from alignment.config.job import (  # noqa: F401
 )
 from alignment.config.language import PretrainConfig, SFTConfig
 from alignment.config.measuring import EvaluateConfig
+from alignment.config.online import GRPOConfig
 from alignment.config.preferences import PreferenceConfig, RewardConfig
 from alignment.config.sampling import GenerateConfig
 from alignment.config.training import PRECISIONS, Lora, Optimization, lora, optimization  # noqa: F401
@@ -33,6 +34,7 @@ CONFIGS = {
     "sft": SFTConfig,
     "reward": RewardConfig,
     "preference": PreferenceConfig,
+    "grpo": GRPOConfig,
     "generate": GenerateConfig,
     "evaluate": EvaluateConfig,
 }

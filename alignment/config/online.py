@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from alignment.config.guards import guards
 from alignment.config.job import build, require
 from alignment.config.training import Optimization, optimization
 
@@ -53,8 +55,18 @@ class RewardTerm:
         require(self.kind in {"model", *RULES}, "kind", self.kind, f"model or one of {', '.join(sorted(RULES))}")
         if self.kind in {"contains", "matches", "format"}:
             require(bool(self.pattern), "pattern", self.pattern, f"say what {self.kind} looks for")
+        if self.kind in {"matches", "format"}:
+            require(is_expression(self.pattern), "pattern", self.pattern, "it is no regular expression")
         if self.kind == "length":
             require(self.words >= 1, "words", self.words, "at least 1 word")
+
+
+def is_expression(pattern: str) -> bool:
+    try:
+        re.compile(pattern)
+    except re.error:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -68,7 +80,7 @@ class Rewarding:
     max_length: int = 512  # tokens of prompt and completion that a reward model reads
 
     def __post_init__(self) -> None:
-        require(len(self.terms) >= 1, "terms", self.terms, "name at least one source of reward")
+        require(len(self.terms) >= 1, "terms", self.terms, "there is no source of reward; name at least one")
         require(self.missing_end_penalty >= 0, "missing_end_penalty", self.missing_end_penalty, "0 or more")
         require(self.clip >= 0, "clip", self.clip, "a positive bound, or 0 for none")
         object.__setattr__(self, "terms", [nested(RewardTerm, term) for term in self.terms])
@@ -113,6 +125,7 @@ def settle_online(config: Any) -> None:
     """
     for name, kind in (("sampling", Sampling), ("reward", Rewarding), ("kl", KL), ("clip", Clip)):
         object.__setattr__(config, name, nested(kind, getattr(config, name)))
+    object.__setattr__(config, "guards", guards(config.guards))
     rows, plan = config.sampling.prompts * config.sampling.completions, config.optimization
     if not isinstance(plan, Optimization):
         plan = optimization({**ONLINE, "batch_size": rows, **(plan or {})})
@@ -133,6 +146,7 @@ class GRPOConfig:
     reward: Any = None
     kl: Any = None
     clip: Any = None
+    guards: Any = None
     optimization: Any = None
 
     def __post_init__(self) -> None:

@@ -1,0 +1,197 @@
+"""The stage `grpo`: policy gradients whose baseline is the group, the other completions of the same prompt.
+
+Inputs: parent; a reward model for each term of the reward that asks for one; snapshot where no prompts are named.
+The loss has a name: grpo, dapo, dr_grpo, gspo or rloo (see alignment.losses.policy.VARIANTS for their papers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from alignment import loop
+from alignment.advantage import group_advantages
+from alignment.batches import micro_batches
+from alignment.card import card_of
+from alignment.config import GRPOConfig, Job
+from alignment.control import KLController
+from alignment.guards import Baseline, loop_guards
+from alignment.loop import Step
+from alignment.losses.policy import VARIANTS, clipped_policy, is_clipped, kl_estimate, log_ratio, loss_weights
+from alignment.model import save_checkpoint
+from alignment.online import (
+    Rollout,
+    Setting,
+    collect,
+    completion_kl,
+    held_out_watch,
+    open_setting,
+    step_counts,
+)
+from alignment.rollouts import (
+    MICRO_TOKENS,
+    Rollouts,
+    batch_logprobs,
+    batch_of,
+    minibatch_at,
+    require_agreement,
+    rows_of,
+)
+from alignment.state import Part
+
+Advantage = Callable[[Rollout, float], Tensor]  # a rollout and the KL's weight to (N,) advantages
+
+
+def run(job: Job, config: GRPOConfig) -> dict[str, Any]:
+    """Train to the end and write the checkpoint. Inputs: parent; reward, snapshot as the config asks for them."""
+    setting = open_setting(job, config)
+
+    def advantage(rollout: Rollout, beta: float) -> Tensor:
+        return group_relative(penalized_reward(rollout, config, beta), config)
+
+    return finish(job, config, setting, train(job, config, setting, advantage))
+
+
+def finish(job: Job, config: Any, setting: Setting, facts: dict[str, Any]) -> dict[str, Any]:
+    path = Path(job.output) / "checkpoint"
+    digest = save_checkpoint(setting.model, setting.tokenizer, path, card_of(job, config, metrics=[], **facts))
+    return {"checkpoint": {"path": str(path), "sha256": digest}, "metrics": []}
+
+
+def penalized_reward(rollout: Rollout, config: GRPOConfig, beta: float) -> Tensor:
+    """(N,) rewards, minus beta times the KL of the whole completion where it belongs into the reward."""
+    reward = rollout.tensors["reward"]
+    return reward - beta * completion_kl(rollout.tensors) if config.kl.place == "reward" and beta else reward
+
+
+def group_relative(rewards: Tensor, config: GRPOConfig) -> Tensor:
+    """(N,) advantages of N completions that stand group by group."""
+    groups = rewards.view(-1, config.sampling.completions)
+    return group_advantages(groups, VARIANTS[config.loss].advantage).flatten()
+
+
+class GRPOStats(NamedTuple):
+    """What one minibatch says. The estimates of the KL are nats a token, under the present weights."""
+
+    loss: float
+    clip_share: float  # of the ratios: those whose gradient the clip took away
+    ratio_difference: float  # largest |ratio - 1|
+    kl_k1_nats: float = 0.0
+    kl_k2_nats: float = 0.0
+    kl_k3_nats: float = 0.0
+
+
+def accumulate(
+    model: PreTrainedModel,
+    tensors: Mapping[str, Tensor],
+    config: GRPOConfig,
+    *,
+    beta: float,
+    tokens: int = MICRO_TOKENS,
+    untouched: bool = False,
+) -> GRPOStats:
+    """Add the gradient of the loss of a minibatch of a rollout.
+
+    Args:
+        tensors: of B completions, with advantage (B,), and reference (B, T) where beta is above 0.
+        tokens: how the minibatch is cut into passes changes nothing but memory: the weights are those of all of it.
+        untouched: the weights are still those that sampled. Then every ratio must be 1, which is checked.
+    """
+    learnt, variant = learnt_tokens(tensors, config), VARIANTS[config.loss]
+    weights = loss_weights(learnt, variant.average, longest=config.sampling.max_new_tokens)
+    tensors = {**tensors, "learnt": learnt, "weights": weights}
+    policy, total, lengths = torch.zeros_like(tensors["old"]), 0.0, tensors["tokens"].tolist()
+    for group in micro_batches(lengths, range(len(lengths)), tokens):
+        part = rows_of(tensors, group)
+        logprobs = batch_logprobs(model, batch_of(part), config.sampling.temperature)
+        loss = (part["weights"] * token_losses(logprobs, part, config, beta)).sum()
+        loss.backward()
+        policy[group, : logprobs.shape[1]], total = logprobs.detach(), total + loss.item()
+    if untouched:
+        require_agreement(policy, tensors["old"])
+    return stats_of(policy, tensors, config, total)
+
+
+def learnt_tokens(tensors: Mapping[str, Tensor], config: GRPOConfig) -> Tensor:
+    """(B, T) bool: the completions' tokens, without those of unfinished completions where they teach nothing."""
+    completion = batch_of(tensors).completion
+    return completion & tensors["finished"][:, None] if config.mask_unfinished else completion
+
+
+def token_losses(logprobs: Tensor, tensors: Mapping[str, Tensor], config: GRPOConfig, beta: float) -> Tensor:
+    """(B, T) losses under log-probabilities (B, T); with one ratio a completion all of its tokens say the same."""
+    ratios = log_ratio(logprobs, tensors["old"], tensors["learnt"], VARIANTS[config.loss].ratio)
+    losses = clipped_policy(ratios, tensors["advantage"][:, None], **limits(config), dual_clip=config.clip.dual)
+    losses = losses.expand_as(logprobs)
+    if beta and config.kl.place == "loss":
+        losses = losses + beta * kl_estimate(logprobs, tensors["reference"], "k3")
+    return losses
+
+
+def limits(config: GRPOConfig) -> dict[str, float]:
+    variant = VARIANTS[config.loss]
+    return {"clip_low": config.clip.low or variant.clip_low, "clip_high": config.clip.high or variant.clip_high}
+
+
+@torch.no_grad()
+def stats_of(policy: Tensor, tensors: Mapping[str, Tensor], config: GRPOConfig, loss: float) -> GRPOStats:
+    learnt = tensors["learnt"]
+    ratios = log_ratio(policy, tensors["old"], learnt, VARIANTS[config.loss].ratio)
+    counted = (learnt if ratios.shape[1] > 1 else learnt.any(1, keepdim=True)).float()
+    clipped = is_clipped(ratios, tensors["advantage"][:, None], **limits(config)) * counted
+    share = clipped.sum() / counted.sum().clamp(min=1)
+    difference = ((ratios.exp() - 1).abs() * counted).max()
+    return GRPOStats(loss, share.item(), difference.item(), **kl_figures(policy, tensors))
+
+
+def kl_figures(policy: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, float]:
+    if "reference" not in tensors:
+        return {}
+    at = batch_of(tensors).completion
+    pair = policy[at], tensors["reference"][at]
+    return {f"kl_{kind}_nats": kl_estimate(*pair, kind).mean().item() for kind in ("k1", "k2", "k3")}
+
+
+def train(
+    job: Job, config: GRPOConfig, setting: Setting, advantage: Advantage, parts: Mapping[str, Part] | None = None
+) -> dict[str, Any]:
+    """The run, from the saved state where there is one; returns facts for the card.
+
+    A rollout is sampled and judged once and learnt from in `each` steps. All that outlives a step is a part of the
+    state: the rollout, the KL's weight, what the guards compare with, and what `parts` adds.
+    """
+    steps, each = step_counts(config, len(setting.prompts))
+    rollouts, baseline = Rollouts(), Baseline()
+    controller = KLController(config.kl.beta, target_nats=config.kl.target_nats, horizon=config.kl.horizon)
+
+    def refill(number: int) -> None:
+        made = collect(setting, config, seed=job.seed, number=number, baseline=baseline)
+        controller.update(made.figures.get("kl_nats", 0.0), len(made.completions))
+        found = advantage(made, controller.beta)
+        rollouts.fill({**made.tensors, "advantage": found}, {**made.figures, "kl_beta": controller.beta})
+
+    def take_step(step: int) -> Step:
+        number, place = divmod(step, each)
+        if place == 0:
+            refill(number)
+        rows = minibatch_at(len(rollouts), config.optimization.batch_size, seed=job.seed, step=step)
+        batch = rollouts.take(rows, setting.model.device)
+        stats = accumulate(setting.model, batch, config, beta=controller.beta, untouched=place == 0)
+        return Step(stats.loss, int(batch["tokens"].sum()), {**rollouts.figures, **stats._asdict()})
+
+    facts = loop.train(
+        job,
+        config.optimization,
+        setting.model,
+        steps=steps,
+        take_step=take_step,
+        parts={"rollouts": rollouts, "kl": controller, "baseline": baseline, **(parts or {})},
+        watch=held_out_watch(setting, config, job.seed),
+        guards=loop_guards(config.guards),
+    )
+    return {"prompts": len(setting.prompts), "held_out_prompts": len(setting.held_out), **facts}

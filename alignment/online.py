@@ -1,0 +1,196 @@
+"""What the stages that learn from a policy's own samples share: its inputs, one rollout, and the held-out prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from alignment.config import Job
+from alignment.config.online import Sampling
+from alignment.guards import Baseline, length_ratio, mean_repetition
+from alignment.loop import Watch
+from alignment.losses.policy import kl_estimate
+from alignment.model import load_policy
+from alignment.rewards import Rewards, Source, reward_sources, rewards_of
+from alignment.rollouts import (
+    Completion,
+    Prompt,
+    batch_of,
+    prompts_at,
+    read_prompts,
+    rollout_logprobs,
+    rollout_tensors,
+    sample_completions,
+    set_aside,
+)
+from alignment.text import load_tokenizer
+
+HELD_OUT_COMPLETIONS = 4  # of each held-out prompt, always with the same seeds
+UNIFORM = 1e-6  # a group whose rewards spread less than this teaches nothing
+
+
+class Setting(NamedTuple):
+    """All that rollouts are made with."""
+
+    model: PreTrainedModel
+    reference: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    sources: list[Source]
+    prompts: list[Prompt]
+    held_out: list[Prompt]
+
+
+class Rollout(NamedTuple):
+    """N completions, just sampled and judged."""
+
+    completions: list[Completion]
+    tensors: dict[str, Tensor]  # of `rollout_tensors`, with reward (N,) and, where it is needed, reference (N, T)
+    figures: dict[str, float]
+
+
+def open_setting(job: Job, config: Any) -> Setting:
+    """Inputs: parent, and what the config's rewards and prompts name. Raises JobError."""
+    parent = job.input_path("parent")
+    model, tokenizer = load_policy(parent), load_tokenizer(parent)
+    room = model.config.max_position_embeddings - config.sampling.max_new_tokens
+    snapshot = job.input_path("snapshot") if "snapshot" in job.inputs else None
+    prompts, held_out = set_aside(read_prompts(config.prompts, snapshot, tokenizer, room=room), config.held_out_prompts)
+    sources = reward_sources(job, config.reward.terms, max_length=config.reward.max_length)
+    return Setting(model, load_policy(parent).requires_grad_(False), tokenizer, sources, prompts, held_out)
+
+
+def step_counts(config: Any, prompts: int) -> tuple[int, int]:
+    """(optimizer steps of the run, optimizer steps a rollout); an epoch is one pass over the prompts."""
+    sampling, plan = config.sampling, config.optimization
+    each = sampling.passes * sampling.prompts * sampling.completions // plan.batch_size
+    steps = each * -(-prompts * plan.epochs // sampling.prompts)
+    return (min(steps, plan.max_steps) if plan.max_steps else steps), each
+
+
+def collect(setting: Setting, config: Any, *, seed: int, number: int, baseline: Baseline) -> Rollout:
+    """Rollout `number` under the present weights: a pure function of them and of the arguments."""
+    completions, rewards, uniform = sample_informative(setting, config, seed=seed, number=number)
+    tensors = rollout_tensors(completions, setting.tokenizer.pad_token_id, setting.model.device)
+    tensors["reward"] = rewards.total.to(setting.model.device)
+    figures = {**reward_figures(rewards), "uniform_share": uniform, **text_figures(completions, baseline)}
+    if needs_reference(config):
+        tensors["reference"] = rollout_logprobs(setting.reference, tensors, config.sampling.temperature)
+        figures["kl_nats"] = completion_kl(tensors).mean().item()
+    return Rollout(completions, tensors, figures)
+
+
+def needs_reference(config: Any) -> bool:
+    """Whether any step asks how far the policy is from its reference."""
+    return config.kl.beta > 0 or config.guards.max_kl_nats > 0
+
+
+def completion_kl(tensors: dict[str, Tensor]) -> Tensor:
+    """(N,) k1 estimates of the KL of policy and reference when sampled, in nats a completion."""
+    return (kl_estimate(tensors["old"], tensors["reference"], "k1") * batch_of(tensors).completion).sum(1)
+
+
+def sample_informative(
+    setting: Setting, config: Any, *, seed: int, number: int
+) -> tuple[list[Completion], Rewards, float]:
+    """(completions, their rewards, share of uniform groups among all that were sampled).
+
+    A group whose completions all earn the same has no advantage. Where the config allows more than one try, such a
+    group makes room for another prompt's; after the last try the rollout is filled up with uniform ones, so that its
+    size never changes. Source: Yu et al. 2025, arXiv:2503.14476, section 3.2.
+    """
+    how, groups, rest, sampled = config.sampling, [], [], 0
+    for attempt in range(how.tries):
+        wanted = how.prompts - len(groups)
+        if not wanted:
+            break
+        made = _judged_groups(setting, config, _candidates(setting.prompts, wanted, seed, number, attempt), seed,
+                              [number, attempt])  # fmt: skip
+        sampled += len(made)
+        groups += [group for group in made if not is_uniform(group[1])]
+        rest += [group for group in made if is_uniform(group[1])]
+    chosen = (groups + rest)[: how.prompts]
+    return (
+        [made for completions, _ in chosen for made in completions],
+        Rewards(
+            torch.cat([rewards.total for _, rewards in chosen]),
+            {name: torch.cat([rewards.parts[name] for _, rewards in chosen]) for name in chosen[0][1].parts},
+        ),
+        len(rest) / sampled,
+    )
+
+
+def _candidates(prompts: Sequence[Prompt], wanted: int, seed: int, number: int, attempt: int) -> list[Prompt]:
+    """The prompts of a try: first those whose turn it is, then any."""
+    if attempt == 0:
+        return prompts_at(prompts, wanted, seed=seed, number=number)
+    draw = np.random.Generator(np.random.PCG64([seed, number, attempt]))
+    return [prompts[i] for i in draw.integers(len(prompts), size=wanted)]
+
+
+def _judged_groups(
+    setting: Setting, config: Any, prompts: Sequence[Prompt], seed: int, occasion: Sequence[Any]
+) -> list[tuple[list[Completion], Rewards]]:
+    how = config.sampling
+    completions = sample_completions(setting.model, setting.tokenizer, prompts, how, seed=seed, occasion=occasion)
+    rewards, size = rewards_of(completions, setting.sources, config.reward), how.completions
+    starts = range(0, len(completions), size)
+    return [
+        (
+            completions[i : i + size],
+            Rewards(rewards.total[i : i + size], {name: part[i : i + size] for name, part in rewards.parts.items()}),
+        )
+        for i in starts
+    ]
+
+
+def is_uniform(rewards: Rewards) -> bool:
+    return rewards.total.std(correction=0).item() < UNIFORM
+
+
+def reward_figures(rewards: Rewards) -> dict[str, float]:
+    """Mean and spread of what was earned, and the mean of each term."""
+    terms = {f"reward_{name}": part.mean().item() for name, part in rewards.parts.items()}
+    return {"reward": rewards.total.mean().item(), "reward_sd": rewards.total.std(correction=0).item(), **terms}
+
+
+def text_figures(completions: Sequence[Completion], baseline: Baseline) -> dict[str, float]:
+    """Length, ends, repetition, and the entropy as the mean of -log p over the sampled tokens, in nats a token."""
+    samples = [made.sample for made in completions]
+    lengths, surprise = [len(s.ids) for s in samples], [-p for s in samples for p in s.logprobs]
+    return {
+        "completion_tokens": float(np.mean(lengths)),
+        "finished_share": float(np.mean([s.finished for s in samples])),
+        "entropy_nats": float(np.mean(surprise)),
+        "repetition": mean_repetition([s.ids for s in samples]),
+        "length_ratio": length_ratio(baseline, lengths),
+    }
+
+
+def held_out_watch(setting: Setting, config: Any, seed: int) -> Watch | None:
+    """Reward and KL on prompts that no step learns from; nothing where none were set aside."""
+    if not setting.held_out:
+        return None
+    how = Sampling(
+        completions=HELD_OUT_COMPLETIONS,
+        max_new_tokens=config.sampling.max_new_tokens,
+        temperature=config.sampling.temperature,
+        batch_size=config.sampling.batch_size,
+    )
+
+    def measure() -> dict[str, float]:
+        made = sample_completions(
+            setting.model, setting.tokenizer, setting.held_out, how, seed=seed, occasion=["held out"]
+        )
+        tensors = rollout_tensors(made, setting.tokenizer.pad_token_id, setting.model.device)
+        tensors["reference"] = rollout_logprobs(setting.reference, tensors, how.temperature)
+        return {
+            "held_out_reward": rewards_of(made, setting.sources, config.reward).total.mean().item(),
+            "held_out_kl_nats": completion_kl(tensors).mean().item(),
+        }
+
+    return Watch(measure, "held_out_reward")

@@ -1,0 +1,110 @@
+"""What a completion earns: reward models, rules that ship with this package, and how the sum of them is shaped."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from alignment.batches import micro_batches
+from alignment.config import Job
+from alignment.config.online import Rewarding, RewardTerm
+from alignment.model import load_reward
+from alignment.rollouts import Completion
+from alignment.scores import encode_text_row, row_scores
+from alignment.text import load_tokenizer
+
+PASS_TOKENS = 8192  # padded tokens of one pass of a reward model
+
+
+class Source(NamedTuple):
+    """A term of the reward, ready to be asked."""
+
+    name: str
+    weight: float
+    score: Callable[[Sequence[Completion]], Tensor]  # N completions to (N,)
+
+
+class Rewards(NamedTuple):
+    total: Tensor  # (N,) what is learnt from
+    parts: dict[str, Tensor]  # (N,) of each term, before weight, penalty and bound
+
+
+def reward_sources(job: Job, terms: Sequence[RewardTerm], *, max_length: int) -> list[Source]:
+    """The terms in their order; reward models are loaded here. Raises JobError naming what cannot be asked."""
+    return [
+        Source(name, term.weight, _model(job, term, max_length) if term.kind == "model" else partial(_rule, term))
+        for name, term in zip(_names(terms), terms, strict=True)
+    ]
+
+
+def _names(terms: Sequence[RewardTerm]) -> list[str]:
+    """A name of its own for each term's figure: the input or the rule, with a number where one comes twice."""
+    plain = [term.input if term.kind == "model" else term.kind for term in terms]
+    return [name if plain.count(name) == 1 else f"{name}_{plain[: i + 1].count(name)}" for i, name in enumerate(plain)]
+
+
+def _model(job: Job, term: RewardTerm, max_length: int) -> Callable[[Sequence[Completion]], Tensor]:
+    path = job.input_path(term.input)
+    model, tokenizer = load_reward(path), load_tokenizer(path)
+    pad_id = tokenizer.pad_token_id
+
+    def score(completions: Sequence[Completion]) -> Tensor:
+        rows = [encode_text_row(tokenizer, c.prompt.messages, c.sample.text, max_length) for c in completions]
+        found = torch.zeros(len(rows))
+        for group in micro_batches([len(row) for row in rows], range(len(rows)), PASS_TOKENS):
+            found[group] = torch.tensor(row_scores(model, [rows[i] for i in group], pad_id))
+        return found
+
+    return score
+
+
+def _rule(term: RewardTerm, completions: Sequence[Completion]) -> Tensor:
+    return torch.tensor([rule_score(term, made.sample.text) for made in completions])
+
+
+def rule_score(term: RewardTerm, text: str) -> float:
+    """What a rule gives a text, 0 to 1."""
+    match term.kind:
+        case "contains":
+            return contains(text, term.pattern)
+        case "matches":
+            return matches(text, term.pattern)
+        case "format":
+            return has_format(text, term.pattern)
+        case "length":
+            return length_target(text, term.words)
+    raise ValueError(f"there is no rule {term.kind!r}")
+
+
+def contains(text: str, phrase: str) -> float:
+    """1 where the phrase occurs in the text, whatever the case of its letters."""
+    return float(phrase.casefold() in text.casefold())
+
+
+def matches(text: str, pattern: str) -> float:
+    """1 where the regular expression is found somewhere in the text."""
+    return float(re.search(pattern, text) is not None)
+
+
+def has_format(text: str, pattern: str) -> float:
+    """1 where the whole text fits the regular expression, in which a dot also stands for a line's end."""
+    return float(re.fullmatch(pattern, text.strip(), re.DOTALL) is not None)
+
+
+def length_target(text: str, words: int) -> float:
+    """1 at exactly so many words, falling evenly to 0 at none and at twice as many."""
+    return max(0.0, 1 - abs(len(text.split()) - words) / words)
+
+
+def rewards_of(completions: Sequence[Completion], sources: Sequence[Source], how: Rewarding) -> Rewards:
+    """Weighted sum of the terms, minus the penalty for a missing end, within the bound."""
+    parts = {source.name: source.score(completions) for source in sources}
+    total = sum(source.weight * parts[source.name] for source in sources)
+    endless = torch.tensor([not made.sample.finished for made in completions])
+    total = total - how.missing_end_penalty * endless
+    return Rewards(total.clamp(-how.clip, how.clip) if how.clip else total, parts)
