@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from alignment.audit import Measure, Resampling, mean_of, metric
 from alignment.baselines import correct
 from alignment.batches import mask_of, pad
 from alignment.config import EvaluateConfig, Job, JobError
@@ -22,6 +21,7 @@ from alignment.decode import Sample, sample
 from alignment.generate import seed_of
 from alignment.guards import repetition
 from alignment.logprob import completion_logprobs
+from alignment.measures import Measure, Resampling, mean_of, metric
 from alignment.model import load_policy, load_reward
 from alignment.pairs import read_pairs
 from alignment.rows import read_jsonl

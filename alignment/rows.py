@@ -1,4 +1,4 @@
-"""Rows of a JSON lines file, each refused by its line number."""
+"""Rows of a JSON lines file: read, each refused by its line number, and written."""
 
 from __future__ import annotations
 
@@ -29,3 +29,8 @@ def _object(line: str, place: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise JobError(f"{place} must be a JSON object, got {type(row).__name__}")
     return row
+
+
+def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    with open(path, "w") as stream:
+        stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -6,8 +6,9 @@ import math
 import pytest
 
 from alignment.config import EXIT_BAD_INPUT, EXIT_DONE, EvaluateConfig, Input
-from alignment.evaluate import accuracy_price
-from alignment.policies import enough_samples, repetition
+from alignment.guards import repetition
+from alignment.panel import accuracy_price
+from alignment.policies import enough_samples
 from tests.alignment.snapshots import gendered_pairs, make_job, metrics_of, pair, user, write_snapshot
 from tests.alignment.stages import FAST, run
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
-from alignment.audit import (
+from alignment.measures import (
     PairScores,
     Resampling,
     SwapScores,
