@@ -10,9 +10,14 @@ from transformers import PreTrainedModel
 CHUNK_LOGITS = 2**25  # logits held at a time: 128 MiB in fp32
 
 
-def hidden_states(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
-    """(B, T, D) last hidden states of right-padded ids; causal attention alone keeps padding out of real tokens."""
-    return model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+def hidden_states(
+    model: PreTrainedModel, ids: torch.Tensor, positions: torch.Tensor | None = None
+) -> torch.Tensor:
+    """(B, T, D) last hidden states of right-padded ids; causal attention alone keeps padding out of real tokens.
+
+    Where positions (B, T) begin again at 0, another text begins in the same row: each sees itself alone.
+    """
+    return model.base_model(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
 
 
 def token_logprobs(
@@ -46,15 +51,17 @@ def completion_logprobs(
     mask: torch.Tensor,
     completion_mask: torch.Tensor,
     temperature: float = 1.0,
+    positions: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """(B, T-1) log-probabilities in nats of ids[:, 1:], zero off the completion; their row sums are DPO's log p.
 
     ids (B, T) are right-padded; mask is true at real tokens, completion_mask at completion tokens. Only positions
-    that predict a completion token pass the vocabulary head. Raises ValueError for left padding.
+    that predict a completion token pass the vocabulary head. `positions` are those of `hidden_states`; the first token
+    of a text must be no completion token then. Raises ValueError for left padding.
     """
     if (mask[:, 1:] & ~mask[:, :-1]).any():
         raise ValueError("completion_logprobs takes right-padded rows: a real token follows padding")
     wanted = (completion_mask & mask)[:, 1:]  # (B, T-1): position t predicts token t + 1
-    hidden = hidden_states(model, ids)[:, :-1][wanted]  # (N, D)
+    hidden = hidden_states(model, ids, positions)[:, :-1][wanted]  # (N, D)
     logprobs = token_logprobs(hidden, ids[:, 1:][wanted], model.get_output_embeddings().weight, temperature)
     return torch.zeros(wanted.shape, dtype=torch.float32, device=ids.device).masked_scatter(wanted, logprobs)

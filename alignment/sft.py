@@ -1,4 +1,7 @@
-"""Supervised fine-tuning on dialogues: the loss is on the assistant's tokens, its end token included."""
+"""The stage `sft`: supervised fine-tuning on dialogues, the loss on the assistant's tokens and its end token.
+
+Input: parent (a policy). Several dialogues may share a row; each still sees itself alone.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,22 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from alignment import loop
-from alignment.batches import batch_at, mask_of, micro_batches, pad, step_count
+from alignment.batches import batch_at, bins, mask_of, micro_batches, pad, step_count
 from alignment.card import card_of
 from alignment.config import Job, JobError, SFTConfig
-from alignment.logprob import completion_logprobs
+from alignment.logprob import completion_logprobs, hidden_states
 from alignment.loop import Step
 from alignment.model import load_policy, save_checkpoint
 from alignment.precision import autocast, prepare_for_training
 from alignment.rows import read_jsonl
-from alignment.text import assistant_mask, encode_completion, encode_prompt, load_tokenizer, truncate
+from alignment.text import (
+    assistant_mask,
+    demand_prefixes,
+    encode_completion,
+    encode_prompt,
+    load_tokenizer,
+    truncate,
+)
 
 
 class Dialogue(NamedTuple):
@@ -28,12 +38,19 @@ class Dialogue(NamedTuple):
     learn: list[int]
 
 
+class Row(NamedTuple):
+    """One row of a batch: one or more dialogues; positions begin at 0 with each."""
+
+    ids: list[int]
+    learn: list[int]
+    positions: list[int]
+
+
 def run(job: Job, config: SFTConfig) -> dict[str, Any]:
     """Train to the end and write the checkpoint. Input: parent."""
-    if "parent" not in job.inputs:
-        raise JobError("sft needs the input 'parent', the checkpoint to fine-tune")
-    parent = job.inputs["parent"].path
+    parent = job.input_path("parent")
     model, tokenizer = load_policy(parent), load_tokenizer(parent)
+    demand_prefixes(tokenizer)
     dialogues = read_dialogues(config.rows, tokenizer, config.max_length)
     facts = train(job, config, model, dialogues, tokenizer.pad_token_id)
     metrics = []
@@ -70,12 +87,36 @@ def encode_row(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, max_leng
     return Dialogue(prompt + completion, [0] * len(prompt) + [1] * len(completion))
 
 
-def dialogue_loss(model: PreTrainedModel, dialogues: list[Dialogue], padding: int) -> torch.Tensor:
+def join(dialogues: list[Dialogue]) -> Row:
+    """The dialogues one after another in one row; the first token of each is predicted by nobody."""
+    parts = [(d.ids, [0, *d.learn[1:]], range(len(d.ids))) for d in dialogues]
+    return Row(*([value for part in parts for value in part[column]] for column in range(3)))
+
+
+def rows_of(dialogues: list[Dialogue], capacity: int) -> list[Row]:
+    """Rows of at most `capacity` tokens with as many dialogues as fit; 0 leaves each dialogue in a row of its own."""
+    groups = bins([len(d.ids) for d in dialogues], capacity) if capacity else [[i] for i in range(len(dialogues))]
+    return [join([dialogues[i] for i in group]) for group in groups]
+
+
+def row_loss(model: PreTrainedModel, rows: list[Row], padding: int) -> torch.Tensor:
     """Sum of the negative log-probabilities in nats of the learnt tokens, shape ()."""
-    ids = pad([d.ids for d in dialogues], padding).to(model.device)
-    mask = mask_of([d.ids for d in dialogues]).to(model.device)
-    learn = pad([d.learn for d in dialogues], 0).bool().to(model.device)
-    return -completion_logprobs(model, ids, mask, learn).sum()
+    ids = pad([row.ids for row in rows], padding).to(model.device)
+    mask = mask_of([row.ids for row in rows]).to(model.device)
+    learn = pad([row.learn for row in rows], 0).bool().to(model.device)
+    shared = any(row.positions.count(0) > 1 for row in rows)  # alone in its row, causal attention needs no mask
+    positions = pad([row.positions for row in rows], 0).to(model.device) if shared else None
+    return -completion_logprobs(model, ids, mask, learn, positions=positions).sum()
+
+
+@torch.no_grad()
+def demand_packing(model: PreTrainedModel) -> None:
+    """Raise JobError for a model whose attention does not keep the texts of one row apart."""
+    text = torch.arange(8, device=model.device)[None] + 1
+    positions = torch.arange(8, device=model.device).repeat(2)[None]
+    packed = hidden_states(model, torch.cat([text.flip(1), text], dim=1), positions)[:, 8:]
+    if not torch.allclose(packed, hidden_states(model, text), atol=1e-3):
+        raise JobError(f"{type(model).__name__} lets the dialogues of one row see each other; set packing to false")
 
 
 def learnt_tokens(dialogues: list[Dialogue]) -> int:
@@ -84,16 +125,23 @@ def learnt_tokens(dialogues: list[Dialogue]) -> int:
 
 
 def accumulate(
-    model: PreTrainedModel, dialogues: list[Dialogue], padding: int, *, micro_tokens: int, precision: str
+    model: PreTrainedModel,
+    dialogues: list[Dialogue],
+    padding: int,
+    *,
+    micro_tokens: int,
+    precision: str = "fp32",
+    capacity: int = 0,
 ) -> float:
-    """Add the gradient of the mean loss a token over these rows and return that mean in nats.
+    """Add the gradient of the mean loss a token over these dialogues and return that mean in nats.
 
-    Divided by the tokens of the whole step, not of each part: how rows are cut into parts changes nothing.
+    Divided by the tokens of the whole step, not of each part: how dialogues are packed (`rows_of`) and cut into parts
+    of at most `micro_tokens` padded tokens changes nothing.
     """
-    tokens, loss = max(1, learnt_tokens(dialogues)), 0.0
-    for part in micro_batches([len(d.ids) for d in dialogues], range(len(dialogues)), micro_tokens):
+    tokens, loss, rows = max(1, learnt_tokens(dialogues)), 0.0, rows_of(dialogues, capacity)
+    for part in micro_batches([len(row.ids) for row in rows], range(len(rows)), micro_tokens):
         with autocast(precision):
-            nats = dialogue_loss(model, [dialogues[row] for row in part], padding) / tokens
+            nats = row_loss(model, [rows[i] for i in part], padding) / tokens
         nats.backward()
         loss += nats.item()
     return loss
@@ -104,12 +152,16 @@ def train(
 ) -> dict[str, Any]:
     """The run, from the saved state where there is one; returns facts for the card."""
     plan, precision = config.optimization, prepare_for_training(model, config, job.seed)
+    if config.packing:
+        demand_packing(model)
+    capacity = config.max_length if config.packing else 0
+    how = {"micro_tokens": config.micro_tokens, "precision": precision, "capacity": capacity}
     lengths = [len(d.ids) for d in dialogues]
     steps = step_count(len(lengths), batch_size=plan.batch_size, epochs=plan.epochs, max_steps=plan.max_steps)
 
     def take_step(step: int) -> Step:
         batch = [dialogues[row] for row in batch_at(lengths, batch_size=plan.batch_size, seed=job.seed, step=step)]
-        loss = accumulate(model, batch, padding, micro_tokens=config.micro_tokens, precision=precision)
+        loss = accumulate(model, batch, padding, **how)
         return Step(loss, sum(len(d.ids) for d in batch), {"loss_nats": loss, "tokens": learnt_tokens(batch)})
 
     facts = loop.train(job, plan, model, steps=steps, take_step=take_step)
@@ -121,9 +173,9 @@ def held_out_metric(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dialogues: list[Dialogue]
 ) -> dict[str, Any]:
     """Bits per byte of unseen answers given their prompts; an answer's end counts as one byte."""
-    lengths, padding = [len(d.ids) for d in dialogues], tokenizer.pad_token_id
-    parts = micro_batches(lengths, range(len(dialogues)), 8192)
-    nats = sum(dialogue_loss(model, [dialogues[row] for row in part], padding).item() for part in parts)
+    rows = rows_of(dialogues, capacity=0)
+    parts = micro_batches([len(row.ids) for row in rows], range(len(rows)), 8192)
+    nats = sum(row_loss(model, [rows[i] for i in part], tokenizer.pad_token_id).item() for part in parts)
     size = sum(answer_bytes(tokenizer, dialogue) for dialogue in dialogues)
     value = nats / math.log(2) / size
     return {"key": "answer_bits_per_byte", "value": value, "n": len(dialogues), "unit": "bits/byte"}

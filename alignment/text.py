@@ -122,13 +122,32 @@ def encode_completion(
     Prompt and completion are tokenised apart, so no merge reaches over their boundary.
     """
     prompt, completion = as_messages(prompt, "user"), as_messages(completion, "assistant")
-    head, whole = render(tokenizer, prompt, prompt=True), render(tokenizer, prompt + completion)
+    answer = added(render(tokenizer, prompt + completion), render(tokenizer, prompt, prompt=True))
+    return end_once(_encode_rendered(tokenizer, answer), tokenizer.eos_token_id)
+
+
+def added(whole: str, head: str) -> str:
+    """What a rendered dialogue says after its head. Raises JobError where it does not begin with it."""
     if not whole.startswith(head):
         raise JobError(
             "the chat template does not write the same prompt before an answer as alone: "
             f"{head[-60:]!r} is not how {whole[: len(head)][-60:]!r} begins; use a prefix-preserving template"
         )
-    return end_once(_encode_rendered(tokenizer, whole[len(head) :]), tokenizer.eos_token_id)
+    return whole[len(head) :]
+
+
+def demand_prefixes(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise JobError for a chat template that writes earlier turns otherwise once later ones follow.
+
+    A policy would then be trained after prompts that it never meets again.
+    """
+    turns = [{"role": role, "content": text} for role, text in zip(["user", "assistant"] * 2, "abcd", strict=True)]
+    written = ""
+    for i in (1, 3):
+        head = render(tokenizer, turns[:i], prompt=True)
+        added(head, written)
+        written = render(tokenizer, turns[: i + 1])
+        added(written, head)
 
 
 def end_once(ids: list[int], eos: int) -> list[int]:
@@ -141,7 +160,7 @@ def end_once(ids: list[int], eos: int) -> list[int]:
 def assistant_mask(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> tuple[list[int], list[int]]:
     """Ids of a whole dialogue and 1 where the assistant speaks (its end token too). Raises JobError."""
     if "{% generation %}" not in (tokenizer.chat_template or "").replace("{%-", "{%").replace("-%}", "%}"):
-        ids, mask = _last_turn_mask(tokenizer, messages)
+        ids, mask = _turns_mask(tokenizer, messages)
     else:
         safe = [{**message, "content": defuse(message["content"], tokenizer)} for message in messages]
         render(tokenizer, messages)  # for its refusals
@@ -152,13 +171,25 @@ def assistant_mask(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> tu
     return ids, mask
 
 
-def _last_turn_mask(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> tuple[list[int], list[int]]:
-    """Without generation markers only the last turn can be told apart."""
-    if not messages or messages[-1]["role"] != "assistant":
-        raise JobError(f"the last turn must be the assistant's: {str(messages)[-120:]}")
-    prompt = encode_prompt(tokenizer, messages[:-1])
-    completion = encode_completion(tokenizer, messages[:-1], messages[-1:])
-    return prompt + completion, [0] * len(prompt) + [1] * len(completion)
+def _turns_mask(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> tuple[list[int], list[int]]:
+    """Without generation markers: what each assistant turn adds to the dialogue before it, up to its end token."""
+    ids, mask, written = [], [], ""
+    for i in [i for i, message in enumerate(messages) if message["role"] == "assistant"]:
+        head, whole = render(tokenizer, messages[:i], prompt=True), render(tokenizer, messages[: i + 1])
+        before, turn = (_encode_rendered(tokenizer, text) for text in (added(head, written), added(whole, head)))
+        learnt = len(end_once(turn, tokenizer.eos_token_id)) if tokenizer.eos_token_id in turn else len(turn)
+        ids += before + turn
+        mask += [0] * len(before) + [1] * learnt + [0] * (len(turn) - learnt)
+        written = whole
+    return _ended(ids, mask, tokenizer.eos_token_id)
+
+
+def _ended(ids: list[int], mask: list[int], eos: int) -> tuple[list[int], list[int]]:
+    """Up to the last end token, which is learnt; one is added where the last turn has none."""
+    if not any(mask):
+        return ids, mask
+    last = len(mask) - mask[::-1].index(1)
+    return (ids[:last], mask[:last]) if ids[last - 1] == eos else ([*ids[:last], eos], [*mask[:last], 1])
 
 
 def truncate(prompt: list[int], completion: list[int], max_length: int) -> tuple[list[int], list[int]]:

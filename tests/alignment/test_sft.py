@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from alignment.config import EXIT_BAD_INPUT, Job, JobError, SFTConfig
+from alignment.config import EXIT_BAD_INPUT, Input, Job, JobError, SFTConfig
 from alignment.manifest import file_sha256
-from alignment.model import load_policy
-from alignment.sft import accumulate, dialogue_loss, encode_row, learnt_tokens
-from alignment.text import encode_prompt
+from alignment.model import load_policy, save_checkpoint
+from alignment.sft import accumulate, encode_row, learnt_tokens, row_loss, rows_of
+from alignment.text import encode_prompt, load_tokenizer
 from tests.alignment.snapshots import make_job, metrics_of
 from tests.alignment.stages import run
 
@@ -47,7 +47,7 @@ def test_the_loss_is_the_mean_over_the_answers_tokens(policy, tokenizer):
         labels = torch.where(torch.tensor([dialogue.learn]).bool(), ids, -100)
         total += policy(ids, labels=labels).loss.item() * sum(dialogue.learn)
     assert learnt_tokens(dialogues) == sum(sum(d.learn) for d in dialogues)
-    assert dialogue_loss(policy, dialogues, 0).item() == pytest.approx(total, rel=1e-5)
+    assert row_loss(policy, rows_of(dialogues, 0), 0).item() == pytest.approx(total, rel=1e-5)
 
 
 def test_how_a_step_is_cut_into_parts_changes_nothing(policy, tokenizer):
@@ -136,3 +136,11 @@ def test_a_killed_run_ends_in_the_weights_of_the_unbroken_run(tmp_path, parent, 
 def test_unknown_settings_are_refused_by_name(rows):
     with pytest.raises(JobError, match="precision is 'fp8'"):
         SFTConfig(rows=rows, precision="fp8")
+
+
+def test_a_template_that_rewrites_earlier_turns_is_refused_before_training(tmp_path, parent, rows):
+    policy, tokenizer = load_policy(parent.path), load_tokenizer(parent.path)
+    tokenizer.chat_template = "{% for m in messages[-2:] %}{{ m.content }}<|end|>{% endfor %}"
+    other = Input(str(tmp_path / "other"), save_checkpoint(policy, tokenizer, tmp_path / "other", {}))
+    exit_code, result = run(make_job("sft", tmp_path / "out", config_of(rows), parent=other), tmp_path)
+    assert exit_code == EXIT_BAD_INPUT and "use a prefix-preserving template" in result["reason"]

@@ -7,6 +7,7 @@ from alignment.config import JobError
 from alignment.text import (
     CONTROL,
     assistant_mask,
+    demand_prefixes,
     encode_completion,
     encode_prompt,
     encode_text,
@@ -20,6 +21,10 @@ from alignment.text import (
 
 ASK = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Argue that books are good."}]
 ANSWER = [{"role": "assistant", "content": "They are good, you can read them."}]
+FOREIGN = (
+    "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
 
 
 def test_the_control_tokens_are_distinct_and_come_first(tokenizer):
@@ -99,19 +104,53 @@ def test_a_template_that_rewrites_the_prompt_is_refused(tokenizer):
 
 
 def test_a_foreign_template_gets_its_end_token_and_nothing_after_it(tokenizer):
-    tokenizer.chat_template = (
-        "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}<|end|>\n{% endfor %}"
-        "{% if add_generation_prompt %}[assistant]{% endif %}"
-    )
+    tokenizer.chat_template = FOREIGN
     ids = encode_completion(tokenizer, ASK, ANSWER)
     assert ids[-1] == tokenizer.eos_token_id and ids.count(tokenizer.eos_token_id) == 1
 
 
-def test_without_generation_markers_the_last_turn_is_learnt(tokenizer):
+def test_without_generation_markers_every_turn_is_learnt_too(tokenizer):
     plain = tokenizer.chat_template.replace("{% generation %}", "").replace("{% endgeneration %}", "")
-    with_markers = assistant_mask(tokenizer, ASK + ANSWER)
+    several = ASK + ANSWER + ASK[1:] + ANSWER
+    expected = [assistant_mask(tokenizer, turns) for turns in (ASK + ANSWER, several)]
     tokenizer.chat_template = plain
-    assert assistant_mask(tokenizer, ASK + ANSWER) == with_markers
+    assert [assistant_mask(tokenizer, turns) for turns in (ASK + ANSWER, several)] == expected
+
+
+def test_what_a_template_writes_after_an_end_token_is_not_learnt(tokenizer):
+    tokenizer.chat_template = FOREIGN
+    ids, mask = assistant_mask(tokenizer, ASK[1:] + ANSWER + ASK[1:] + ANSWER + ASK[1:])
+    learnt = tokenizer.decode([i for i, learn in zip(ids, mask, strict=True) if learn])
+    assert learnt == f"{ANSWER[0]['content']}<|end|>" * 2
+    assert ids[-1] == tokenizer.eos_token_id and mask[-1] == 1
+    text = tokenizer.apply_chat_template(ASK[1:] + ANSWER + ASK[1:] + ANSWER, tokenize=False)
+    assert tokenizer.decode(ids) == text.rstrip("\n")
+
+
+def test_a_template_without_end_tokens_gets_one_after_the_last_turn(tokenizer):
+    tokenizer.chat_template = FOREIGN.replace("<|end|>", "")
+    ids, mask = assistant_mask(tokenizer, ASK[1:] + ANSWER + ASK[1:] + ANSWER)
+    assert ids.count(tokenizer.eos_token_id) == 1 and ids[-1] == tokenizer.eos_token_id and mask[-1] == 1
+
+
+def test_a_template_that_keeps_its_prefixes_passes_at_load(tokenizer):
+    demand_prefixes(tokenizer)
+    tokenizer.chat_template = FOREIGN
+    demand_prefixes(tokenizer)
+
+
+@pytest.mark.parametrize(
+    "rewrite",
+    [
+        "{% for m in messages[-2:] %}",  # forgets
+        "{% for m in messages %}{{ loop.length }}",  # counts
+        "{% for m in messages if m == messages[-1] or m['role'] == 'user' %}",  # drops earlier answers
+    ],
+)
+def test_a_template_that_rewrites_earlier_turns_is_refused_at_load(tokenizer, rewrite):
+    tokenizer.chat_template = FOREIGN.replace("{% for m in messages %}", rewrite)
+    with pytest.raises(JobError, match="use a prefix-preserving template"):
+        demand_prefixes(tokenizer)
 
 
 def test_end_once():
