@@ -7,7 +7,6 @@ The loss has a name: grpo, dapo, dr_grpo, gspo or rloo (see alignment.losses.pol
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -17,18 +16,17 @@ from transformers import PreTrainedModel
 from alignment import loop
 from alignment.advantage import group_advantages
 from alignment.batches import micro_batches
-from alignment.card import card_of
 from alignment.config import GRPOConfig, Job
 from alignment.control import KLController
 from alignment.guards import Baseline, loop_guards
 from alignment.loop import Step
 from alignment.losses.policy import VARIANTS, clipped_policy, is_clipped, kl_estimate, log_ratio, loss_weights
-from alignment.model import save_checkpoint
 from alignment.online import (
     Rollout,
     Setting,
     collect,
     completion_kl,
+    finish,
     held_out_watch,
     open_setting,
     step_counts,
@@ -55,12 +53,6 @@ def run(job: Job, config: GRPOConfig) -> dict[str, Any]:
         return group_relative(penalized_reward(rollout, config, beta), config)
 
     return finish(job, config, setting, train(job, config, setting, advantage))
-
-
-def finish(job: Job, config: Any, setting: Setting, facts: dict[str, Any]) -> dict[str, Any]:
-    path = Path(job.output) / "checkpoint"
-    digest = save_checkpoint(setting.model, setting.tokenizer, path, card_of(job, config, metrics=[], **facts))
-    return {"checkpoint": {"path": str(path), "sha256": digest}, "metrics": []}
 
 
 def penalized_reward(rollout: Rollout, config: GRPOConfig, beta: float) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,12 +11,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from alignment.card import card_of
 from alignment.config import Job
 from alignment.config.online import Sampling
 from alignment.guards import Baseline, length_ratio, mean_repetition
 from alignment.loop import Watch
 from alignment.losses.policy import kl_estimate
-from alignment.model import load_policy
+from alignment.model import load_policy, save_checkpoint
 from alignment.rewards import Rewards, Source, reward_sources, rewards_of
 from alignment.rollouts import (
     Completion,
@@ -194,3 +196,10 @@ def held_out_watch(setting: Setting, config: Any, seed: int) -> Watch | None:
         }
 
     return Watch(measure, "held_out_reward")
+
+
+def finish(job: Job, config: Any, setting: Setting, facts: dict[str, Any]) -> dict[str, Any]:
+    """Write the policy's checkpoint; returns what result.json says of it."""
+    path = Path(job.output) / "checkpoint"
+    digest = save_checkpoint(setting.model, setting.tokenizer, path, card_of(job, config, metrics=[], **facts))
+    return {"checkpoint": {"path": str(path), "sha256": digest}, "metrics": []}

@@ -25,6 +25,7 @@ from alignment.config.job import (  # noqa: F401
 from alignment.config.language import PretrainConfig, SFTConfig
 from alignment.config.measuring import EvaluateConfig
 from alignment.config.online import GRPOConfig
+from alignment.config.ppo import PPOConfig
 from alignment.config.preferences import PreferenceConfig, RewardConfig
 from alignment.config.sampling import GenerateConfig
 from alignment.config.training import PRECISIONS, Lora, Optimization, lora, optimization  # noqa: F401
@@ -34,6 +35,7 @@ CONFIGS = {
     "sft": SFTConfig,
     "reward": RewardConfig,
     "preference": PreferenceConfig,
+    "ppo": PPOConfig,
     "grpo": GRPOConfig,
     "generate": GenerateConfig,
     "evaluate": EvaluateConfig,

@@ -1,0 +1,208 @@
+"""The stage `ppo`: proximal policy optimisation with a value model (Schulman et al. 2017, arXiv:1707.06347).
+
+Inputs: parent; a reward model for each term of the reward that asks for one; snapshot where no prompts file is named. A
+rollout is sampled and judged once, and learnt from in several passes of minibatches. The details are those that Huang
+et al. 2024 (arXiv:2403.17031) found to matter; where a function has one of them, it says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from alignment import loop
+from alignment.advantage import generalized_advantages, token_rewards, values_to_bootstrap, whiten
+from alignment.batches import micro_batches
+from alignment.config import Job, JobError, PPOConfig
+from alignment.control import KLController
+from alignment.guards import Baseline, loop_guards
+from alignment.loop import Step
+from alignment.losses.policy import clipped_policy, is_clipped, kl_estimate, log_ratio, loss_weights
+from alignment.losses.value import clipped_value_loss, clipped_values
+from alignment.online import Setting, collect, finish, held_out_watch, open_setting, step_counts
+from alignment.rollouts import (
+    MICRO_TOKENS,
+    Rollouts,
+    batch_logprobs,
+    batch_of,
+    minibatch_at,
+    require_agreement,
+    rows_of,
+)
+from alignment.values import (
+    PolicyAndValue,
+    rollout_values,
+    state_values,
+    value_from_policy,
+    value_from_reward,
+)
+
+
+def run(job: Job, config: PPOConfig) -> dict[str, Any]:
+    """Train to the end and write the checkpoint of the policy. Inputs: parent; reward, snapshot as the config asks."""
+    setting = open_setting(job, config)
+    model = PolicyAndValue(setting.model, value_model(job, config, setting))
+    return finish(job, config, setting, train(job, config, setting, model))
+
+
+def value_model(job: Job, config: PPOConfig, setting: Setting) -> PreTrainedModel:
+    if config.value.source == "policy":
+        return value_from_policy(job.input_path("parent"))
+    if "reward" not in job.inputs:
+        raise JobError("the value model begins as the input 'reward', which is not given; set value.source to policy")
+    return value_from_reward(job.input_path("reward"), setting.tokenizer)
+
+
+def train(job: Job, config: PPOConfig, setting: Setting, model: PolicyAndValue) -> dict[str, Any]:
+    """The run, from the saved state where there is one; returns facts for the card.
+
+    Each rollout is learnt from in `each` steps. All that outlives a step is a part of the state, the rollout with its
+    advantages too, so a run may be killed in the middle of one.
+    """
+    steps, each = step_counts(config, len(setting.prompts))
+    rollouts, baseline = Rollouts(), Baseline()
+    controller = KLController(config.kl.beta, target_nats=config.kl.target_nats, horizon=config.kl.horizon)
+
+    def refill(number: int) -> None:
+        made = collect(setting, config, seed=job.seed, number=number, baseline=baseline)
+        learnt = estimate(model.value, made.tensors, config, beta=controller.beta)
+        del made.figures["uniform_share"]  # there are no groups
+        figures = {**made.figures, **value_figures(learnt, made.tensors), "kl_beta": controller.beta}
+        rollouts.fill({**made.tensors, **learnt}, figures)
+        controller.update(made.figures.get("kl_nats", 0.0), len(made.completions))
+
+    def take_step(step: int) -> Step:
+        number, place = divmod(step, each)
+        if place == 0:
+            refill(number)
+        rows = minibatch_at(len(rollouts), config.optimization.batch_size, seed=job.seed, step=step)
+        batch = rollouts.take(rows, setting.model.device)
+        stats = accumulate(model, batch, config, untouched=place == 0)
+        return Step(stats.loss, int(batch["tokens"].sum()), {**rollouts.figures, **stats._asdict()})
+
+    facts = loop.train(
+        job,
+        config.optimization,
+        model,
+        steps=steps,
+        take_step=take_step,
+        parts={"rollouts": rollouts, "kl": controller, "baseline": baseline},
+        watch=held_out_watch(setting, config, job.seed),
+        guards=loop_guards(config.guards),
+    )
+    return {"prompts": len(setting.prompts), "held_out_prompts": len(setting.held_out), **facts}
+
+
+@torch.no_grad()
+def estimate(
+    value: PreTrainedModel, tensors: Mapping[str, Tensor], config: PPOConfig, *, beta: float
+) -> dict[str, Tensor]:
+    """What a rollout's updates learn from: advantage, value and return, each (N, T), under the value model that saw it.
+
+    Every token pays beta times its own log-ratio to the reference (k1, unbiased), and the reward comes at the last
+    token, the end token where there is one. Rewards and advantages are whitened over the whole rollout, never over a
+    minibatch of it.
+    """
+    how, completion = config.advantage, batch_of(tensors).completion
+    penalties = torch.zeros_like(tensors["old"])
+    if "reference" in tensors:
+        penalties = beta * kl_estimate(tensors["old"], tensors["reference"], "k1")
+    rewards = token_rewards(tensors["reward"], penalties, completion)
+    if how.whiten_rewards:
+        rewards = whiten(rewards, completion, shift_mean=False)
+    terminal = tensors["finished"] if how.bootstrap_unfinished else torch.ones_like(tensors["finished"])
+    values = values_to_bootstrap(rollout_values(value, tensors), completion, terminal)
+    advantages, returns = generalized_advantages(
+        rewards, values, completion, gamma=how.gamma, gae_lambda=how.gae_lambda
+    )
+    return {"advantage": whiten(advantages, completion), "value": values[:, :-1], "return": returns}
+
+
+def value_figures(learnt: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, float]:
+    """Mean return, and the share of its variance that the values explain: 1 is perfect, 0 is no better than a mean."""
+    at = batch_of(tensors).completion
+    returns, errors = learnt["return"][at], (learnt["return"] - learnt["value"])[at]
+    explained = 1 - errors.var(correction=0) / returns.var(correction=0).clamp(min=1e-8)
+    return {"return": returns.mean().item(), "explained_variance": explained.item()}
+
+
+class PPOStats(NamedTuple):
+    """What one minibatch says, as means over its tokens."""
+
+    loss: float  # policy_loss plus the coefficient times value_loss
+    policy_loss: float
+    value_loss: float  # half the squared error, in squared units of the reward
+    clip_share: float  # of the tokens: those whose gradient the policy's clip took away
+    value_clip_share: float
+    ratio_difference: float  # largest |ratio - 1|
+    moved_nats: float  # k3 estimate of the KL from the policy that sampled, a token
+
+
+def accumulate(
+    model: PolicyAndValue,
+    tensors: Mapping[str, Tensor],
+    config: PPOConfig,
+    *,
+    tokens: int = MICRO_TOKENS,
+    untouched: bool = False,
+) -> PPOStats:
+    """Add the gradient of the loss of a minibatch of a rollout to both models.
+
+    Args:
+        tensors: of B completions, with what `estimate` found for them.
+        tokens: how the minibatch is cut into passes changes nothing but memory: a token weighs one over all of them.
+        untouched: the weights are still those that sampled. Then every ratio must be 1, which is checked.
+    """
+    completion = batch_of(tensors).completion
+    tensors = {**tensors, "weights": loss_weights(completion, "token_mean")}
+    lengths = tensors["tokens"].tolist()
+    policy, values = torch.zeros_like(tensors["old"]), torch.zeros_like(tensors["old"])
+    for group in micro_batches(lengths, range(len(lengths)), tokens):
+        part = rows_of(tensors, group)
+        batch = batch_of(part)
+        logprobs = batch_logprobs(model.policy, batch, config.sampling.temperature)
+        found = state_values(model.value, batch)[:, :-1]
+        policy_loss, value_loss = losses(logprobs, found, part, config)
+        (policy_loss + value_loss).backward()
+        width = logprobs.shape[1]
+        policy[group, :width], values[group, :width] = logprobs.detach(), found.detach()
+    if untouched:
+        require_agreement(policy, tensors["old"])
+    return stats_of(policy, values, tensors, config)
+
+
+def losses(logprobs: Tensor, values: Tensor, tensors: Mapping[str, Tensor], config: PPOConfig) -> tuple[Tensor, Tensor]:
+    """(policy's, value model's) share of a minibatch's loss, under log-probabilities and values (B, T).
+
+    Off the completion every log-probability is 0, under the policy and the one that sampled alike: the placeholder
+    that makes a ratio of 1 and no KL. (Detail 15 of Huang et al. takes 1.)
+    """
+    ratios = log_ratio(logprobs, tensors["old"], tensors["weights"] > 0)
+    clip = {"clip_low": config.clip.low, "clip_high": config.clip.high}
+    policy = clipped_policy(ratios, tensors["advantage"], **clip, dual_clip=config.clip.dual)
+    value = clipped_value_loss(values, tensors["value"], tensors["return"], clip=config.value.clip)
+    weights = tensors["weights"]
+    return (weights * policy).sum(), config.value.coefficient * (weights * value).sum()
+
+
+@torch.no_grad()
+def stats_of(policy: Tensor, values: Tensor, tensors: Mapping[str, Tensor], config: PPOConfig) -> PPOStats:
+    weights = tensors["weights"]
+    at = weights > 0
+    ratios = log_ratio(policy, tensors["old"], at)
+    clipped = is_clipped(ratios, tensors["advantage"], clip_low=config.clip.low, clip_high=config.clip.high)
+    stuck = clipped_values(values, tensors["value"], tensors["return"], clip=config.value.clip)
+    policy_loss, value_loss = losses(policy, values, tensors, config)
+    return PPOStats(
+        loss=(policy_loss + value_loss).item(),
+        policy_loss=policy_loss.item(),
+        value_loss=value_loss.item() / config.value.coefficient,
+        clip_share=clipped[at].float().mean().item(),
+        value_clip_share=stuck[at].float().mean().item(),
+        ratio_difference=(ratios.exp() - 1).abs().max().item(),
+        moved_nats=kl_estimate(policy, tensors["old"], "k3")[at].mean().item(),
+    )
