@@ -3,6 +3,9 @@
 It is loaded with `-p labelapp.testing`, before pytest-django reads the settings. Without TEST_DATABASE_URL and
 TEST_BROKER_URL the servers are embedded ones without fsync under var/test. DATABASE_URL is never used, and on
 servers of others nothing is touched but what this run made.
+
+The whole suite runs in as many processes as there are cores, up to four; tests named by their paths run in one. `-n`
+decides otherwise. Each process has a database, queues, cache keys, files and an engine socket of its own.
 """
 
 import contextlib
@@ -10,11 +13,14 @@ import os
 import shutil
 import tempfile
 
+import pytest
+
 from labelapp.embedded import Services
 
 services = Services("test", durable=False)
 own_database = not os.environ.get("TEST_DATABASE_URL")
 own_broker = not os.environ.get("TEST_BROKER_URL")
+MOST_PROCESSES = 4  # the embedded database takes 100 connections, and some tests open twenty
 is_controller = "PYTEST_XDIST_WORKER" not in os.environ
 
 # What a test run sets for itself, and nobody it starts as "a user" should inherit.
@@ -39,14 +45,26 @@ if is_controller:
         "ENGINE_SOCKET": f"{tempfile.gettempdir()}/labelapp-{run_id}.sock",
         "HASHED_STATIC": "0",
         "TRAINING_THREADS": "1",  # tiny models: more threads on a busy machine wait for each other
+        "OMP_NUM_THREADS": "1",
         "DJANGO_ALLOW_ASYNC_UNSAFE": "true",  # Playwright's sync API keeps an event loop in the test's thread
     }
 else:  # workers of pytest-xdist share the servers and nothing else
     worker = os.environ["PYTEST_XDIST_WORKER"]
     os.environ["LABELAPP_NAMESPACE"] += f"{worker}-"
     os.environ["ENGINE_SOCKET"] += f".{worker}"
+    os.environ["ARTIFACT_DIR"] += f"/{worker}"
+    os.makedirs(os.environ["ARTIFACT_DIR"])
 
 _open = contextlib.ExitStack()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_cmdline_main(config):
+    named = config.args_source is config.ArgsSource.ARGS
+    if config.getoption("numprocesses", default=0) is None and not named:
+        config.option.numprocesses = "logical"  # as many as pytest-xdist counts cores; none for --pdb
+        config.option.maxprocesses = MOST_PROCESSES
+    return (yield)
 
 
 def pytest_sessionstart(session):

@@ -4,7 +4,6 @@ import threading
 from datetime import timedelta
 
 import pytest
-from django.core.cache import cache
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
@@ -15,12 +14,8 @@ from labelapp.accounts.people import PeopleRefused
 from labelapp.models import Invitation, Membership, Process, User
 from tests.factories import add_member, make_project, make_user
 
+pytestmark = pytest.mark.usefixtures("no_attempts_yet")
 ACCOUNT = {"username": "nora", "password": "a quiet green lamp", "email": ""}
-
-
-@pytest.fixture(autouse=True)
-def no_attempts_yet():
-    cache.clear()
 
 
 @pytest.fixture

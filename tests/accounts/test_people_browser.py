@@ -2,20 +2,14 @@
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from django.core.cache import cache
 from playwright.sync_api import expect
 
 from labelapp.models import Batch, Invitation, Membership, User
 from tests.browsers import sign_in, watched_page
 from tests.factories import make_comparison, make_project, make_user
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_attempts_yet")]
 PHONE = {"width": 390, "height": 844}
-
-
-@pytest.fixture(autouse=True)
-def no_attempts_yet():
-    cache.clear()
 
 
 @pytest.fixture
