@@ -60,8 +60,9 @@ _open = contextlib.ExitStack()
 
 @pytest.hookimpl(wrapper=True)
 def pytest_cmdline_main(config):
+    """Spread a whole suite; not in pytest-xdist's own processes, which come by here too and must start none."""
     named = config.args_source is config.ArgsSource.ARGS
-    if config.getoption("numprocesses", default=0) is None and not named:
+    if is_controller and not named and config.getoption("numprocesses", default=0) is None:
         config.option.numprocesses = "logical"  # as many as pytest-xdist counts cores; none for --pdb
         config.option.maxprocesses = MOST_PROCESSES
     return (yield)
