@@ -170,11 +170,11 @@ def undo_last(*, project: Project, labeler) -> Slot | None:
                 )
             lock_judgment(last)
             if newer := Judgment.objects.filter(replaces=last).first():
-                what = "has been withdrawn" if newer.withdrawn else "was corrected by a reviewer: theirs counts now"
-                raise NothingToUndo(
-                    gettext("Judgment #%(last)s %(what)s. There is nothing to undo.")
-                    % {"last": last.pk, "what": what}
+                withdrawn = gettext("Judgment #%(last)s has been withdrawn. There is nothing to undo.")
+                corrected = gettext(
+                    "Judgment #%(last)s was corrected by a reviewer: theirs counts now. There is nothing to undo."
                 )
+                raise NothingToUndo((withdrawn if newer.withdrawn else corrected) % {"last": last.pk})
             _withdraw(last)
             quality.after_undo(last)
             return last.slot_id and _hand_back(last.slot_id, project, labeler)

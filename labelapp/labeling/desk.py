@@ -7,12 +7,14 @@ from functools import lru_cache
 from typing import Any
 
 from django.db import connection
+from django.utils.translation import gettext_noop
 
 from labelapp.labeling.empty import why_empty
 from labelapp.labeling.protocol import Protocol, parse
 from labelapp.labeling.quality.quiz import begin_quiz
 from labelapp.labeling.queue import CLAIM, claim_values, claiming
 from labelapp.labeling.text.render import render_markdown
+from labelapp.labeling.words import graded
 from labelapp.models import Project, Slot
 from labelapp.models.prepared import as_instance, columns, read_rows
 
@@ -67,6 +69,10 @@ class Step:
     side: str
     grade: str
     mark: str
+
+    @property
+    def label(self) -> str:
+        return graded(self.side, self.grade)
 
 
 @dataclass(frozen=True)
@@ -174,7 +180,7 @@ def steps(protocol: Protocol) -> list[Step]:
     most = protocol.max_strength
     values = [value for value in range(-most, most + 1) if value or protocol.tie]
     sides = {-1: "A", 0: "", 1: "B"}
-    words = ("equal", *protocol.words)
+    words = (gettext_noop("equal"), *protocol.words)
     return [
         Step(value, key, sides[(value > 0) - (value < 0)], words[abs(value)], MARKS[value])
         for key, value in enumerate(values, start=1)

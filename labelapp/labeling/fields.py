@@ -139,7 +139,7 @@ def _steps(item, kept: Kept) -> tuple[Choice, ...]:
     chosen = kept.text("answer")
     return tuple(
         Choice(
-            "answer", str(step.value), f"{step.side} {step.grade}".strip(), str(step.key), chosen == str(step.value),
+            "answer", str(step.value), step.label, str(step.key), chosen == str(step.value),
             step.mark,
         )
         for step in item.steps

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, fields
 
 from django.utils.translation import gettext
+from django.utils.translation import gettext_noop as _
 
 from labelapp.labeling.refusals import BadProtocol
 
@@ -14,10 +15,10 @@ MOST = 9  # completions in a comparison
 MOST_STRENGTH = 4
 LONGEST_TEXT = 2000
 GRADES = {
-    1: ("better",),
-    2: ("slightly better", "much better"),
-    3: ("slightly better", "better", "far better"),
-    4: ("slightly better", "better", "much better", "far better"),
+    1: (_("better"),),
+    2: (_("slightly better"), _("much better")),
+    3: (_("slightly better"), _("better"), _("far better")),
+    4: (_("slightly better"), _("better"), _("much better"), _("far better")),
 }
 SAFETY = ("safe", "unsafe")
 

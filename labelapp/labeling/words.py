@@ -1,5 +1,7 @@
 """Answers in words."""
 
+from django.utils.translation import gettext
+
 from labelapp.labeling.answers import Answer, as_shown
 from labelapp.labeling.protocol import Protocol, parse
 from labelapp.models import Judgment
@@ -48,10 +50,16 @@ def stored_in(judgment: Judgment) -> Answer:
 def own_words(answer: Answer, protocol: Protocol) -> str:
     """The same for whoever gave the answer, by the letters they saw: "B far better", "A and B equal", "C > A = B"."""
     if answer.both_bad:
-        return "both bad"
+        return gettext("both bad")
+    if answer.strength == 0:
+        return gettext("A and B equal")
     if answer.strength is not None:
-        side = "B" if answer.strength > 0 else "A"
-        return f"{side} {protocol.words[abs(answer.strength) - 1]}" if answer.strength else "A and B equal"
+        return graded("B" if answer.strength > 0 else "A", protocol.words[abs(answer.strength) - 1])
     if answer.ranking is not None:
         return " > ".join(" = ".join(chr(ord("A") + place) for place in tier) for tier in answer.ranking)
-    return "an answer of your own" if answer.rewrite else "rated"
+    return gettext("an answer of your own") if answer.rewrite else gettext("rated")
+
+
+def graded(side: str, grade: str) -> str:
+    """A grade in the reader's language, as far as it is one of ours: "B far better", or "equal" of no side."""
+    return gettext("%(side)s %(grade)s") % {"side": side, "grade": gettext(grade)} if side else gettext(grade)

@@ -4,6 +4,7 @@ from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
 
 from labelapp.models.comparisons import Comparison, Slot
 from labelapp.models.projects import GuidelineVersion, ProtocolVersion
@@ -118,9 +119,9 @@ class Review(models.Model):
     """A reviewer's word on one judgment: at most one, and never edited."""
 
     class Verdict(models.TextChoices):
-        ACCEPTED = "accepted"
-        CORRECTED = "corrected", "corrected by a revision"
-        RETURNED = "returned", "returned to the labeler"
+        ACCEPTED = "accepted", _("Accepted")
+        CORRECTED = "corrected", _("corrected by a revision")
+        RETURNED = "returned", _("returned to the labeler")
 
     judgment = models.OneToOneField(Judgment, models.PROTECT, related_name="review")
     reviewer = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="reviews")

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.contrib.auth.models import AbstractUser
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 
 class User(AbstractUser):
@@ -26,10 +27,10 @@ class Membership(models.Model):
     """One person's role in one project."""
 
     class Role(models.TextChoices):
-        LABELER = "labeler"
-        REVIEWER = "reviewer"
-        RESEARCHER = "researcher"
-        ADMIN = "admin"
+        LABELER = "labeler", _("Labeler")
+        REVIEWER = "reviewer", _("Reviewer")
+        RESEARCHER = "researcher", _("Researcher")
+        ADMIN = "admin", _("Admin")
 
     project = models.ForeignKey("labelapp.Project", models.CASCADE, related_name="memberships")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="memberships")

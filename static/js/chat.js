@@ -148,13 +148,10 @@
     }
     if (reply.getResponseHeader("HX-Redirect")) return;
     event.detail.shouldSwap = false;
-    problem(reply.status === 403 || reply.status === 200
-      ? "Not sent: you are signed out or this page is too old. Copy what you wrote and reload the page."
-      : "Not sent: the server had a problem. What you wrote is still here; send it again.");
+    const said = byId("live").dataset;
+    problem(reply.status === 403 || reply.status === 200 ? said.tooOld : said.trouble);
   });
-  document.addEventListener("htmx:sendError", () => {
-    problem("Not sent: no connection. What you wrote is still here; send it again.");
-  });
+  document.addEventListener("htmx:sendError", () => problem(byId("live").dataset.offline));
   document.addEventListener("htmx:afterSwap", (event) => {
     if (!section() || event.detail.target?.id === "problem") return;
     begin();

@@ -1,5 +1,6 @@
 """The chat pages: who may do what, what a page tells and what it does not, and the addresses of upstream models."""
 
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -13,6 +14,7 @@ from labelapp.labeling.consent import accept_consent
 from labelapp.models import ChatTurn, Consent, ConsentVersion, Conversation, Judgment, UpstreamModel
 from tests.chat.conftest import PAIR, SLIDERS, add_model, ask_under, begin, chat
 from tests.factories import add_member, make_project, make_user
+from tests.site.languages import CODE, english, speak_made_up
 
 pytestmark = pytest.mark.django_db(transaction=True)
 HTMX = {"HX-Request": "true"}
@@ -141,6 +143,23 @@ def test_the_link_is_shown_to_labelers_where_the_protocol_chats(client, project,
     assert "/chat/" not in client.get(reverse("label", args=[quiet.slug])).text
     page = client.get(reverse("chat", args=[quiet.slug]))
     assert page.status_code == 200 and "No chat here now" in page.text and "<textarea" not in page.text
+
+
+def test_no_text_of_the_chat_stays_english(client, project, labeler, settings, tmp_path):
+    speak_made_up(settings, tmp_path)
+    ask_under(project, replace(PAIR, question="⟦…⟧"))
+    client.force_login(labeler)
+    url, made_up = reverse("chat", args=[project.slug]), {"accept-language": CODE}
+    empty = client.get(url, headers=made_up).text
+    turn = chat(project, labeler, "⟦…⟧")
+    turn.sides.update(text="⟦…⟧")
+    page = client.get(url, headers=made_up).text
+    end(conversation_id=turn.conversation_id, labeler=labeler)
+    past = client.get(reverse("chat-past", args=[project.slug, turn.conversation_id]), headers=made_up).text
+    for html in (empty, page, past):
+        assert f'<html lang="{CODE}">' in html
+        assert english(html.replace("Talking", "")) == []
+    assert all(f'data-{said}="⟦Not sent: ' in page for said in ("too-old", "trouble", "offline"))
 
 
 def test_a_rated_turn_asks_each_criterion_of_each_answer(client, project, labeler):

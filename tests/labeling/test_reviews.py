@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import pytest
 from django.db import connections
+from django.utils import translation
 
 from labelapp.labeling.actions import last_judgment, revisable, revise, undo_last
 from labelapp.labeling.answers import Answer
@@ -17,6 +18,7 @@ from labelapp.labeling.reviews.queue import next_review
 from labelapp.models import Judgment, Review, Slot
 from tests.factories import make_comparison, make_project
 from tests.labeling.conftest import answer, claim_and_answer
+from tests.site.languages import CODE, speak_made_up
 
 LONG = "A response that takes a while to read. " * 40
 
@@ -207,6 +209,14 @@ def test_a_corrected_judgment_cannot_be_undone_or_revised_by_its_labeler(project
     with pytest.raises(NothingToUndo, match=f"#{judgment.pk} was corrected by a reviewer"):
         undo_last(project=project, labeler=labeler)
     assert revisable(project=project, labeler=labeler) == []
+
+
+def test_why_nothing_is_undone_is_one_sentence(project, labeler, reviewer, judgment, settings, tmp_path):
+    corrected(judgment, reviewer)
+    speak_made_up(settings, tmp_path)
+    whole = r"^⟦Judgment #\d+ was [^⟦]* nothing to undo\.⟧$"
+    with translation.override(CODE), pytest.raises(NothingToUndo, match=whole):
+        undo_last(project=project, labeler=labeler)
 
 
 def test_a_correction_is_not_the_reviewers_own_work_to_undo(project, reviewer, judgment):
