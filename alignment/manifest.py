@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST = "manifest.json"
+INDEX = "model.safetensors.index.json"  # names the files of weights that are too large for one
+PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5", ".py"}
 
 
 class ArtifactError(ValueError):
@@ -78,6 +80,44 @@ def verify(directory: str | Path, sha256: str) -> dict[str, Any]:
         if (found := file_sha256(path)) != facts["sha256"]:
             raise ArtifactError(f"{path} has SHA-256 {found}, expected {facts['sha256']}")
     return manifest
+
+
+def refuse_unsafe_files(path: str | Path) -> None:
+    """Raises ArtifactError for a directory that holds pickled weights, asks for its own code, lacks a file of its
+    weights, or holds more than its manifest names: a file laid beside the others (an adapter, a chat template) would be
+    loaded unverified."""
+    path = Path(path)
+    if not (path / "config.json").is_file():
+        raise ArtifactError(f"{path} is no checkpoint: it has no config.json")
+    for found in sorted(path.rglob("*")):
+        if found.suffix in PICKLED:
+            raise ArtifactError(f"{found} can run code when loaded; a checkpoint holds safetensors and JSON only")
+    if (path / MANIFEST).is_file():
+        listed = {MANIFEST, *read_manifest(path)["files"]}
+        found = {str(p.relative_to(path)) for p in path.rglob("*") if p.is_file()}
+        if extra := sorted(found - listed):
+            raise ArtifactError(f"{path / extra[0]} is not named in the checkpoint's manifest; nobody vouches for it")
+    if "auto_map" in read_json(path / "config.json"):
+        raise ArtifactError(f"{path}/config.json names code of its own (auto_map), which is never run")
+    for name in shards(path):
+        if Path(name).name != name or not (path / name).is_file():
+            raise ArtifactError(f"{path / INDEX} names {name!r}, which is not in the directory; copy all of it")
+
+
+def shards(path: Path) -> list[str]:
+    """The files of weights that the index names; none where one file holds them all."""
+    return sorted(set(read_json(path / INDEX).get("weight_map", {}).values())) if (path / INDEX).is_file() else []
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises ArtifactError."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"cannot read {path}: {error}") from error
+    if not isinstance(found, dict):
+        raise ArtifactError(f"{path} must hold a JSON object, not a {type(found).__name__}")
+    return found
 
 
 def split_of(group: str, test_share: float) -> str:

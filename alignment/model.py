@@ -6,12 +6,13 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -25,11 +26,11 @@ from transformers.utils.logging import disable_progress_bar
 
 from alignment.adapters import ADAPTER, adapted_layers, merge, save_adapter
 from alignment.config import JobError
-from alignment.manifest import MANIFEST, ArtifactError, read_manifest, write_manifest
+from alignment.manifest import ArtifactError, read_json, refuse_unsafe_files, write_manifest
 
 disable_progress_bar()  # metrics.jsonl tells the progress; bars garble the log that admins read
 
-PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5", ".py"}
+SHARD_SIZE = "5GB"  # a file of weights
 
 
 def device() -> torch.device:
@@ -60,6 +61,8 @@ def new_policy(
 
 def load_policy(path: str | Path) -> PreTrainedModel:
     """The causal language model of a checkpoint, in fp32, without dropout. Raises ArtifactError, JobError."""
+    if "SequenceClassification" in architecture(path):
+        raise JobError(f"{path} is a reward model ({architecture(path)}), which says nothing; name a policy here")
     model = _load(AutoModelForCausalLM, path)
     if not head_is_plain(model):
         raise JobError(f"{type(model).__name__} does more than a matrix product after its last layer; use another")
@@ -81,6 +84,9 @@ def head_is_plain(model: PreTrainedModel) -> bool:
 
 def load_reward(path: str | Path) -> PreTrainedModel:
     """The reward model (one label) of a checkpoint, in fp32, without dropout. Raises ArtifactError, JobError."""
+    if not architecture(path).endswith("SequenceClassification"):
+        found = architecture(path) or "its config.json names no architecture"
+        raise JobError(f"{path} is no reward model ({found}); name the checkpoint of the stage reward here")
     model = _load(AutoModelForSequenceClassification, path)
     if model.config.num_labels != 1:
         raise JobError(f"{path} is no reward model: it has {model.config.num_labels} labels, a reward has one")
@@ -92,7 +98,7 @@ def reward_from_policy(path: str | Path) -> PreTrainedModel:
 
     Draws from torch's global generator. Source: Huang et al. 2024, "The N+ implementation details of RLHF".
     """
-    model = _load(AutoModelForSequenceClassification, path, num_labels=1)
+    model = _load(AutoModelForSequenceClassification, path, fresh="score", num_labels=1)
     width = model.config.get_text_config().hidden_size
     torch.nn.init.normal_(score_head(model).weight, std=1 / math.sqrt(width + 1))
     return model
@@ -106,35 +112,27 @@ def score_head(model: PreTrainedModel) -> torch.nn.Linear:
     return head
 
 
-def _load(kind: Any, path: str | Path, **overrides: Any) -> PreTrainedModel:
+def _load(kind: Any, path: str | Path, *, fresh: str = "", **overrides: Any) -> PreTrainedModel:
+    """The model of a directory in fp32; only weights of the module `fresh` may be absent and so begin at random."""
     refuse_unsafe_files(path)
     offline = {"local_files_only": True, "trust_remote_code": False}
+    how = {"dtype": torch.float32, "use_safetensors": True, "attn_implementation": "sdpa", "output_loading_info": True}
     try:
         config = AutoConfig.from_pretrained(str(path), **offline, **overrides)
-        model = kind.from_pretrained(
-            str(path), config=config, dtype=torch.float32, use_safetensors=True, attn_implementation="sdpa", **offline
-        )
-    except (OSError, ValueError) as error:
+        model, found = kind.from_pretrained(str(path), config=config, **how, **offline)
+    except (OSError, ValueError, SafetensorError) as error:
         raise ArtifactError(f"cannot load a model from {path}: {error}") from error
+    absent = sorted(name for name in found["missing_keys"] if not fresh or not name.startswith(f"{fresh}."))
+    if absent:
+        raise ArtifactError(f"{path} lacks the weights {absent[0]} of a {type(model).__name__}; name another model")
     return without_dropout(model).to(device()).eval()
 
 
-def refuse_unsafe_files(path: str | Path) -> None:
-    """Raises ArtifactError for a directory that holds pickled weights, asks for its own code, or holds more than its
-    manifest names: a file laid beside the others (an adapter, a chat template) would be loaded unverified."""
-    path = Path(path)
-    if not (path / "config.json").is_file():
-        raise ArtifactError(f"{path} is no checkpoint: it has no config.json")
-    for found in sorted(path.rglob("*")):
-        if found.suffix in PICKLED:
-            raise ArtifactError(f"{found} can run code when loaded; a checkpoint holds safetensors and JSON only")
-    if (path / MANIFEST).is_file():
-        listed = {MANIFEST, *read_manifest(path)["files"]}
-        found = {str(p.relative_to(path)) for p in path.rglob("*") if p.is_file()}
-        if extra := sorted(found - listed):
-            raise ArtifactError(f"{path / extra[0]} is not named in the checkpoint's manifest; nobody vouches for it")
-    if "auto_map" in json.loads((path / "config.json").read_text()):
-        raise ArtifactError(f"{path}/config.json names code of its own (auto_map), which is never run")
+def architecture(path: str | Path) -> str:
+    """The class that wrote a directory's weights, such as LlamaForCausalLM; empty where config.json does not say."""
+    refuse_unsafe_files(path)
+    named = read_json(Path(path) / "config.json").get("architectures")
+    return named[0] if named else ""
 
 
 def without_dropout(model: PreTrainedModel) -> PreTrainedModel:
@@ -163,23 +161,37 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
 
 
 def save_checkpoint(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: str | Path, card: dict[str, Any]
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    directory: str | Path,
+    card: dict[str, Any],
+    shard_size: str = SHARD_SIZE,
 ) -> str:
-    """Write the artifact beside its place, sync it, rename it there, and return its digest.
+    """Write a model and its tokenizer as an artifact and return its digest.
 
-    An adapter is written apart and then merged into the model, which is a plain one afterwards.
+    An adapter is written apart and then merged into the model, which is a plain one afterwards. Weights larger than
+    `shard_size` go into several files, which model.safetensors.index.json names.
     """
+
+    def write(fresh: Path) -> None:
+        if adapted_layers(model):
+            save_adapter(model, fresh / ADAPTER)
+            merge(model)
+        model.config.pad_token_id = tokenizer.pad_token_id
+        model.save_pretrained(fresh, max_shard_size=shard_size)
+        tokenizer.save_pretrained(fresh)
+
+    return save_directory(directory, write, card, kind="checkpoint")
+
+
+def save_directory(directory: str | Path, write: Callable[[Path], Any], card: dict[str, Any], *, kind: str) -> str:
+    """Have an artifact written beside its place, add card and manifest, sync it, rename it there; return its digest."""
     directory = Path(directory)
     fresh = directory.with_name(f"{directory.name}.tmp-{os.getpid()}")
     fresh.mkdir(parents=True)
-    if adapted_layers(model):
-        save_adapter(model, fresh / ADAPTER)
-        merge(model)
-    model.config.pad_token_id = tokenizer.pad_token_id
-    model.save_pretrained(fresh)
-    tokenizer.save_pretrained(fresh)
+    write(fresh)
     (fresh / "card.json").write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")
-    digest = write_manifest(fresh, kind="checkpoint")
+    digest = write_manifest(fresh, kind=kind)
     sync(fresh)
     replace_directory(fresh, directory)
     return digest

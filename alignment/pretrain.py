@@ -1,8 +1,11 @@
-"""Pre-training: next-token prediction on plain text, from random weights or from a parent."""
+"""The stage `pretrain`: next-token prediction on plain text, from random weights or from a parent.
+
+Inputs, each optional: parent (a policy to go on from), tokenizer (of the stage `tokenizer`). Documents follow each
+other in blocks of `context` tokens, parted by end tokens.
+"""
 
 from __future__ import annotations
 
-import gzip
 import math
 from pathlib import Path
 from typing import Any
@@ -15,19 +18,20 @@ from alignment import loop
 from alignment.batches import batch_at, step_count
 from alignment.card import card_of
 from alignment.config import Job, JobError, PretrainConfig
+from alignment.documents import encode_documents, positions_of, read_documents, training_documents
 from alignment.logprob import hidden_states, token_logprobs
 from alignment.loop import Step, Watch
 from alignment.model import load_policy, new_policy, save_checkpoint
 from alignment.ngram import KneserNey
 from alignment.precision import autocast, prepare_for_training
-from alignment.text import encode_text, load_tokenizer, train_tokenizer
+from alignment.text import load_tokenizer, train_tokenizer
 
 QUICK_BLOCKS = 32  # held-out blocks measured while training
 
 
 def run(job: Job, config: PretrainConfig) -> dict[str, Any]:
-    """Train to the end and write the checkpoint. Input: parent (optional)."""
-    documents = [document for path in config.text for document in read_documents(path)]
+    """Train to the end and write the checkpoint."""
+    documents = training_documents(config.text)
     model, tokenizer = _start(job, config, documents)
     tokens = encode_documents(tokenizer, documents)
     held_out = {path: read_documents(path) for path in config.held_out_text}
@@ -43,28 +47,10 @@ def run(job: Job, config: PretrainConfig) -> dict[str, Any]:
 def _start(job: Job, config: PretrainConfig, documents: list[str]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     if parent := job.inputs.get("parent"):
         return load_policy(parent.path), load_tokenizer(parent.path)
-    tokenizer = train_tokenizer(documents, config.vocabulary)
+    given = job.inputs.get("tokenizer")
+    tokenizer = load_tokenizer(given.path) if given else train_tokenizer(documents, config.vocabulary)
     shape = {"width": config.width, "depth": config.depth, "heads": config.heads, "context": config.context}
     return new_policy(tokenizer, **shape), tokenizer
-
-
-def read_documents(path: str | Path) -> list[str]:
-    """The documents of a text file, parted by blank lines. Raises JobError."""
-    opened = gzip.open if str(path).endswith(".gz") else open
-    try:
-        with opened(path, "rt", encoding="utf-8") as stream:
-            parts = stream.read().split("\n\n")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise JobError(f"cannot read the text {path}: {error}") from error
-    return [part.strip() for part in parts if part.strip()]
-
-
-def encode_documents(tokenizer: PreTrainedTokenizerBase, documents: list[str]) -> torch.Tensor:
-    """(N,) ids: an end token, then each document and its end token."""
-    stream = [tokenizer.eos_token_id]
-    for document in documents:
-        stream += [*encode_text(tokenizer, document), tokenizer.eos_token_id]
-    return torch.tensor(stream, dtype=torch.int32)
 
 
 def blocks_of(tokens: torch.Tensor, context: int, *, seed: int, epoch: int) -> torch.Tensor:
@@ -76,9 +62,10 @@ def blocks_of(tokens: torch.Tensor, context: int, *, seed: int, epoch: int) -> t
     return tokens[offset : offset + count * context + 1].unfold(0, context + 1, context)
 
 
-def block_loss(model: PreTrainedModel, blocks: torch.Tensor) -> torch.Tensor:
-    """Sum of the negative log-probabilities in nats of blocks[:, 1:], shape ()."""
-    hidden = hidden_states(model, blocks[:, :-1])
+def block_loss(model: PreTrainedModel, blocks: torch.Tensor, separate: bool = False) -> torch.Tensor:
+    """Sum of the negative log-probabilities in nats of blocks[:, 1:], shape (); `separate` hides earlier documents."""
+    positions = positions_of(blocks[:, :-1], model.config.eos_token_id) if separate else None
+    hidden = hidden_states(model, blocks[:, :-1], positions)
     weight = model.get_output_embeddings().weight
     return -token_logprobs(hidden.flatten(0, 1), blocks[:, 1:].flatten(), weight).sum()
 
@@ -100,7 +87,7 @@ def train(
         blocks = blocks_of(tokens, config.context, seed=job.seed, epoch=epoch)[rows].long().to(model.device)
         for part in blocks.split(config.micro_batch):
             with autocast(precision):
-                nats = loss_of(model, part) / (len(blocks) * config.context)
+                nats = loss_of(model, part, config.separate_documents) / (len(blocks) * config.context)
             nats.backward()
             loss += nats.item()
         return Step(loss, len(blocks) * config.context, {"loss_nats": loss})

@@ -172,8 +172,9 @@ def publish(
     tuned: Path, pretrained: dict[str, Any], work: Path, output: Path, seconds: dict[str, int], sources: dict[str, str]
 ) -> dict[str, Any]:
     """Measure the final weights, sample from them, and write the checkpoint with the whole story on its card."""
+    from alignment.documents import read_documents
     from alignment.model import load_policy, save_checkpoint
-    from alignment.pretrain import baselines_of, bits_per_byte, read_documents
+    from alignment.pretrain import baselines_of, bits_per_byte
     from alignment.text import load_tokenizer
 
     model, tokenizer = load_policy(tuned), load_tokenizer(tuned)

@@ -22,7 +22,7 @@ from alignment.config.job import (  # noqa: F401
     build,
     require,
 )
-from alignment.config.language import PretrainConfig, SFTConfig
+from alignment.config.language import PretrainConfig, SFTConfig, TokenizerConfig
 from alignment.config.measuring import EvaluateConfig
 from alignment.config.online import GRPOConfig
 from alignment.config.ppo import PPOConfig
@@ -31,6 +31,7 @@ from alignment.config.sampling import GenerateConfig
 from alignment.config.training import PRECISIONS, Lora, Optimization, lora, optimization  # noqa: F401
 
 CONFIGS = {
+    "tokenizer": TokenizerConfig,
     "pretrain": PretrainConfig,
     "sft": SFTConfig,
     "reward": RewardConfig,

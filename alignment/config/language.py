@@ -1,4 +1,4 @@
-"""Stages that learn from text: pretraining and supervised fine-tuning."""
+"""Stages that learn from text: the tokenizer, pretraining and supervised fine-tuning."""
 
 from __future__ import annotations
 
@@ -10,8 +10,21 @@ from alignment.config.training import PRECISIONS, lora, optimization
 
 
 @dataclass(frozen=True)
+class TokenizerConfig:
+    """Byte-level byte-pair encoding learnt from plain text."""
+
+    text: list[str] = field(default_factory=list)  # .txt or .txt.gz; a blank line ends a document
+    held_out_text: list[str] = field(default_factory=list)  # measured in bytes a token, one figure a file
+    vocabulary: int = 4096  # tokens: 256 bytes, 5 control tokens and merges
+
+    def __post_init__(self) -> None:
+        require(bool(self.text), "text", self.text, "name at least one text file")
+        require(self.vocabulary > 261, "vocabulary", self.vocabulary, "more than the 256 bytes and 5 control tokens")
+
+
+@dataclass(frozen=True)
 class PretrainConfig:
-    """Next-token training from scratch on plain text. Without a parent the tokenizer is trained too."""
+    """Next-token training on plain text. Without the inputs parent and tokenizer, the tokenizer is trained first."""
 
     text: list[str] = field(default_factory=list)  # .txt or .txt.gz; a blank line ends a document; twice counts twice
     held_out_text: list[str] = field(default_factory=list)  # measured in bits per byte, one figure a file
@@ -20,6 +33,7 @@ class PretrainConfig:
     depth: int = 8
     heads: int = 8
     context: int = 512  # tokens a block
+    separate_documents: bool = False  # whether a document sees itself alone, not those before it in its block
     micro_batch: int = 8  # blocks in memory at a time
     precision: str = "fp32"  # fp32 | bf16 (fp32 weights, bf16 products) | auto: bf16 where a probe finds it faster
     compile: bool = False  # torch.compile, which needs a C++ compiler on a CPU

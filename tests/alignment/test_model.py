@@ -3,6 +3,7 @@ import pickle
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -12,9 +13,10 @@ from transformers import (
 )
 
 from alignment.config import JobError
-from alignment.manifest import ArtifactError, file_sha256, verify
+from alignment.manifest import INDEX, ArtifactError, file_sha256, verify
 from alignment.model import load_policy, load_reward, reward_from_policy, save_checkpoint
 from alignment.text import load_tokenizer
+from tests.alignment.architectures import CONFIGS, write_model
 from tests.tiny_models import make_tiny_policy, make_tiny_reward
 
 
@@ -67,6 +69,70 @@ def test_a_reward_model_has_one_label_a_scaled_head_and_loads_in_transformers(tm
 def test_a_policy_is_no_reward_model(own):
     with pytest.raises((JobError, ArtifactError), match="reward"):
         load_reward(own)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_reward_model_is_no_policy_though_its_body_is(tmp_path, family):
+    write_model(family, tmp_path / "policy")
+    make_tiny_reward(tmp_path / "reward", tmp_path / "policy")
+    with pytest.raises(JobError, match=r"is a reward model .*name a policy here"):
+        load_policy(tmp_path / "reward")
+    with pytest.raises(JobError, match=r"is no reward model .*name the checkpoint of the stage reward"):
+        load_reward(tmp_path / "policy")
+
+
+def test_weights_that_are_absent_never_begin_at_random(tmp_path):
+    path = write_model("llama", tmp_path / "policy")
+    weights = load_file(path / "model.safetensors")
+    del weights["lm_head.weight"]
+    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ArtifactError, match=r"lacks the weights lm_head\.weight"):
+        load_policy(path)
+
+
+@pytest.mark.parametrize("family", list(CONFIGS))
+def test_a_models_directory_from_elsewhere_is_a_parent_and_its_weights_come_back(tmp_path, family):
+    path = write_model(family, tmp_path / "theirs")
+    theirs, policy = AutoModelForCausalLM.from_pretrained(path), load_policy(path)
+    ids = torch.tensor([[3, 40, 41, 4, 50, 60]])
+    assert torch.equal(theirs.eval()(ids).logits, policy(ids).logits)
+    digest = save_checkpoint(policy, load_tokenizer(path), tmp_path / "ours", {})
+    verify(tmp_path / "ours", digest)
+    assert torch.equal(load_policy(tmp_path / "ours")(ids).logits, policy(ids).logits)
+
+
+def test_large_weights_lie_in_several_files_and_come_back_whole(tmp_path, own):
+    model, tokenizer = load_policy(own), load_tokenizer(own)
+    digest = save_checkpoint(model, tokenizer, tmp_path / "shards", {}, shard_size="40KB")
+    files = verify(tmp_path / "shards", digest)["files"]
+    assert INDEX in files and len([name for name in files if name.endswith(".safetensors")]) >= 3
+    ids = torch.tensor([[3, 40, 41, 4]])
+    assert torch.equal(load_policy(tmp_path / "shards")(ids).logits, model(ids).logits)
+    again = save_checkpoint(load_policy(tmp_path / "shards"), tokenizer, tmp_path / "whole", {})
+    assert again == save_checkpoint(model, tokenizer, tmp_path / "other", {})
+
+
+def test_every_file_of_large_weights_is_verified_and_needed(tmp_path, own):
+    model, tokenizer = load_policy(own), load_tokenizer(own)
+    digest = save_checkpoint(model, tokenizer, tmp_path / "shards", {}, shard_size="40KB")
+    last = sorted((tmp_path / "shards").glob("model-*.safetensors"))[-1]
+    whole = last.read_bytes()
+    last.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(ArtifactError, match=last.name):
+        verify(tmp_path / "shards", digest)
+    last.unlink()
+    with pytest.raises(ArtifactError, match="which is not in the directory"):
+        load_policy(tmp_path / "shards")
+
+
+def test_an_index_that_points_outside_the_directory_is_refused(tmp_path, own):
+    save_checkpoint(load_policy(own), load_tokenizer(own), tmp_path / "shards", {}, shard_size="40KB")
+    (tmp_path / "shards" / "manifest.json").unlink()
+    index = json.loads((tmp_path / "shards" / INDEX).read_text())
+    index["weight_map"]["model.norm.weight"] = "../own/model.safetensors"
+    (tmp_path / "shards" / INDEX).write_text(json.dumps(index))
+    with pytest.raises(ArtifactError, match=r"names '\.\./own/model\.safetensors'"):
+        load_policy(tmp_path / "shards")
 
 
 def test_planted_pickled_weights_are_refused_and_never_opened(own):

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from alignment.config import Input
+from alignment.documents import encode_documents, positions_of, read_documents
 from alignment.model import load_policy
-from alignment.pretrain import blocks_of, encode_documents, read_documents, stream_bits
+from alignment.pretrain import block_loss, blocks_of, stream_bits
 from alignment.text import load_tokenizer
 from tests.alignment.snapshots import make_job, metrics_of
 from tests.alignment.stages import run
@@ -85,6 +86,27 @@ def test_bits_of_a_stream_count_every_token_once(policy):
     assert stream_bits(policy, tokens) == pytest.approx(expected, rel=1e-5)
     policy.config.max_position_embeddings = 64
     assert stream_bits(policy, tokens) == pytest.approx(expected, rel=0.02)
+
+
+def test_positions_begin_again_at_each_end_token():
+    ids = torch.tensor([[1, 5, 6, 1, 1, 7], [8, 9, 1, 5, 6, 7]])
+    assert positions_of(ids, end=1).tolist() == [[0, 1, 2, 0, 0, 1], [0, 1, 0, 1, 2, 3]]
+
+
+def test_a_document_of_its_own_is_predicted_as_if_it_were_alone(policy):
+    """The loss of a block with two documents is the sum of theirs; plain blocks let the second see the first."""
+    first, second = [1, 9, 8, 7, 6, 5], [1, 20, 21, 22, 23, 24, 1]
+    apart = sum(block_loss(policy, torch.tensor([part])).item() for part in (first + [1], second))
+    block = torch.tensor([first + second])
+    assert block_loss(policy, block, separate=True).item() == pytest.approx(apart, abs=1e-4)
+    assert block_loss(policy, block).item() != pytest.approx(apart, abs=1e-2)
+
+
+def test_blocks_of_separate_documents_train_too(text):
+    job = job_for(text, "out", separate_documents=True, optimization={"max_steps": 12, "epochs": 9})
+    run(job, text)
+    rows = metrics_of(job.output)
+    assert rows[-1]["loss_nats"] < rows[0]["loss_nats"] - 1
 
 
 def test_bf16_attention_of_our_own_equals_sdpa_in_fp32(parent):
