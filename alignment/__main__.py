@@ -1,4 +1,4 @@
-"""`python -m alignment STAGE job.json`: run one stage and say in result.json how it ended.
+"""`python -m alignment STAGE job.json`: run one stage and say in result.json how it ended. `--help` has a first run.
 
 torch is imported only after the job has been read and its inputs verified, so a bad job is refused at once.
 """
@@ -33,11 +33,16 @@ from alignment.config import (
 from alignment.manifest import ArtifactError, pin, verify
 
 EXIT_CRASHED = 1
+HELP = {"--help", "-h", "help"}
 NO_MEMORY = "can't allocate memory"  # how torch's CPU allocator says it, in a plain RuntimeError
 
 
 def main(argv: list[str]) -> int:
     """Exit code of the stage; result.json in the job's output directory is the full answer."""
+    if any(word in HELP for word in argv[:2]):
+        return show_help(argv)
+    if argv[:1] == ["tensorboard"]:
+        return export_metrics(argv[1:])
     started = time.monotonic()
     output = output_of(argv)
     try:
@@ -54,6 +59,29 @@ def main(argv: list[str]) -> int:
     return exit_code
 
 
+def show_help(argv: list[str]) -> int:
+    """The tutorial, or all about one stage."""
+    from alignment.help import stage_help, tutorial
+
+    print(stage_help(argv[0]) if argv[0] in CONFIGS else tutorial())
+    return EXIT_DONE
+
+
+def export_metrics(words: list[str]) -> int:
+    """metrics.jsonl to TensorBoard: no stage, since nothing is trained or measured."""
+    from alignment.tensorboard import export
+
+    try:
+        if len(words) != 2:
+            raise JobError("usage: python -m alignment tensorboard RUN LOGS, where RUN is the output of a run")
+        made = export(*words)
+    except JobError as error:
+        print(error, file=sys.stderr)
+        return EXIT_BAD_INPUT
+    print(f"{len(made)} runs are in {words[1]}: tensorboard --logdir {words[1]}")
+    return EXIT_DONE
+
+
 def output_of(argv: list[str]) -> str | None:
     """Where the result goes, even that of a job which is refused; None where the file does not say."""
     try:
@@ -65,7 +93,7 @@ def output_of(argv: list[str]) -> str | None:
 
 def _job(argv: list[str]) -> Job:
     if len(argv) != 2:
-        raise JobError(f"usage: python -m alignment STAGE job.json, where STAGE is one of {', '.join(CONFIGS)}")
+        raise JobError(f"usage: python -m alignment STAGE job.json, where STAGE is one of {', '.join(CONFIGS)}; --help")
     stage, path = argv
     job = Job.load(path)
     if job.stage != stage:
