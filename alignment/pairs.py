@@ -8,10 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
-from alignment.batches import mask_of, pad
 from alignment.config import JobError
 from alignment.rows import read_jsonl
 from alignment.text import Messages, as_messages, encode_completion, encode_prompt, truncate_pair
@@ -43,16 +41,6 @@ class EncodedPair(NamedTuple):
     def tokens(self) -> int:
         """Width of the longer of the two rows that this pair fills."""
         return len(self.prompt) + max(len(self.chosen), len(self.rejected))
-
-
-class PairBatch(NamedTuple):
-    """B pairs as 2B right-padded rows of width T: first all chosen, then all rejected."""
-
-    ids: torch.Tensor  # (2B, T) int64
-    mask: torch.Tensor  # (2B, T) bool, true on real tokens
-    completion_mask: torch.Tensor  # (2B, T) bool, true on the completion with its end token
-    margins: torch.Tensor  # (B,) float
-    ties: torch.Tensor  # (B,) bool
 
 
 def read_pairs(snapshot: str | Path, split: str) -> list[Pair]:
@@ -161,17 +149,3 @@ def encode_pairs(
             weight = 1.0 if pair.comparison is None else 1 / counts[pair.comparison]
             encoded.append(EncodedPair(*fitting, margin=pair.margin, tie=pair.tie, weight=weight))
     return encoded, dropped
-
-
-def collate(pairs: Sequence[EncodedPair], pad_id: int) -> PairBatch:
-    """Chosen and rejected of a pair in one batch: they meet the same kernels and one backward pass."""
-    rows = [(p.prompt, p.chosen) for p in pairs] + [(p.prompt, p.rejected) for p in pairs]
-    whole = [[*prompt, *completion] for prompt, completion in rows]
-    answers = [[0] * len(prompt) + [1] * len(completion) for prompt, completion in rows]
-    return PairBatch(
-        ids=pad(whole, pad_id),
-        mask=mask_of(whole),
-        completion_mask=pad(answers, 0).bool(),
-        margins=torch.tensor([p.margin for p in pairs], dtype=torch.float32),
-        ties=torch.tensor([p.tie for p in pairs]),
-    )

@@ -1,150 +1,121 @@
-"""The stage `preference`: direct preference optimisation against a frozen reference, the parent.
+"""The stage `preference`: a policy learns from judgments directly: DPO and its relatives, KTO, SimPO and ORPO.
 
-Inputs: snapshot, parent. Before the first step every implicit reward is exactly 0 and the loss is ln 2.
+Inputs: snapshot, parent. The parent is the frozen reference: before the first step every implicit reward is 0, and
+DPO's loss is ln 2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from alignment import loop
-from alignment.batches import batch_at, micro_batches, step_count
+from alignment import loop, paired, unpaired
+from alignment.batches import batch_at, step_count
 from alignment.card import card_of
 from alignment.config import Job, JobError, PreferenceConfig
-from alignment.logprob import completion_logprobs
-from alignment.loop import Step
-from alignment.losses.preference import direct_preference, implicit_reward
+from alignment.config.preferences import REFERENCE_FREE
+from alignment.loop import Guard, Step, Watch
 from alignment.model import load_policy, save_checkpoint
-from alignment.pairs import EncodedPair, collate, encode_pairs, read_pairs
+from alignment.pairs import EncodedPair, encode_pairs, part_groups, read_pairs
+from alignment.reference import cached_reference
+from alignment.sequences import frozen_logprobs
 from alignment.text import load_tokenizer
+from alignment.unpaired import Example
 
-MICRO_TOKENS = 16384  # padded tokens of one forward pass
+VALIDATION_SHARE = 0.05  # of the training rows, by groups: they choose the best weights, as the test pairs must not
+VALIDATION_ROWS = 96
+
+Item = EncodedPair | Example
+
+
+class Data(NamedTuple):
+    train: Sequence[Item]
+    validation: Sequence[Item]  # too few rows in all: none
+    dropped: int  # training rows that are too long
 
 
 def run(job: Job, config: PreferenceConfig) -> dict[str, Any]:
     """Train to the end and write the checkpoint. Inputs: snapshot, parent."""
     snapshot, parent = job.input_path("snapshot"), job.input_path("parent")
     tokenizer = load_tokenizer(parent)
-    pairs, dropped = read_training_pairs(tokenizer, snapshot, config)
+    data = read_data(tokenizer, snapshot, config, job.seed)
     model = load_policy(parent)
-    reference = pair_logprobs(model, pairs, tokenizer.pad_token_id)  # the model is still the parent
-    facts = train(job, config, model, pairs, reference, tokenizer.pad_token_id)
-    card = card_of(job, config, metrics=[], dropped_pairs=dropped, **facts)
+    facts = train(job, config, model, data, tokenizer.pad_token_id)
+    card = card_of(job, config, metrics=[], dropped_pairs=data.dropped, **facts)
     path = Path(job.output) / "checkpoint"
     digest = save_checkpoint(model, tokenizer, path, card)
-    return {"checkpoint": {"path": str(path), "sha256": digest}, "metrics": [], "dropped_pairs": dropped}
+    return {"checkpoint": {"path": str(path), "sha256": digest}, "metrics": [], "dropped_pairs": data.dropped}
 
 
-def read_training_pairs(
-    tokenizer: PreTrainedTokenizerBase, snapshot: Path, config: PreferenceConfig
-) -> tuple[list[EncodedPair], int]:
-    """The decisive training pairs that fit, and how many did not. Raises JobError where nothing can be learned."""
-    encoded, dropped = encode_pairs(tokenizer, read_pairs(snapshot, "train"), config.max_length)
+def read_data(tokenizer: PreTrainedTokenizerBase, snapshot: Path, config: PreferenceConfig, seed: int) -> Data:
+    """The rows that fit, some of them set aside. Raises JobError where nothing can be learned."""
+
+    def encode(rows: Sequence[Any]) -> tuple[list[Item], int]:
+        if config.loss == "kto":
+            return unpaired.encode_examples(tokenizer, rows, config.unpaired, max_length=config.max_length, seed=seed)
+        encoded, dropped = encode_pairs(tokenizer, rows, config.max_length)
+        return encoded, len(dropped)
+
+    kto = config.loss == "kto"
+    rows = unpaired.read_labeled(snapshot, config.unpaired) if kto else read_pairs(snapshot, "train")
+    kept, set_aside = part_groups(rows, share=VALIDATION_SHARE, most=VALIDATION_ROWS)
+    if kto and unpaired.prompt_count(set_aside) < 2:  # without a second prompt there is no baseline
+        kept, set_aside = rows, []
+    encoded, dropped = encode(kept)
     if not encoded:
+        what = "labeled completion" if kto else "training pair"
         limit = f"{config.max_length} tokens"
-        raise JobError(f"{snapshot} has no training pair of at most {limit}; freeze more judgments or raise max_length")
-    return encoded, len(dropped)
+        raise JobError(f"{snapshot} has no {what} of at most {limit}; freeze more judgments or raise max_length")
+    return Data(encoded, encode(set_aside)[0], dropped)
 
 
-class PreferenceStats(NamedTuple):
-    loss_nats: float  # a pair
-    accuracy: float  # share of pairs whose implicit rewards rank them as labeled, 0 to 1
-    margin: float  # mean implicit reward of chosen minus rejected
-    chosen_logp_nats: float  # mean over completions, summed over their tokens
-    rejected_logp_nats: float  # a falling chosen_logp_nats is the first sign of trouble
-    chosen_reward: float  # mean implicit reward: beta times the log-ratio
-    rejected_reward: float
-    log_ratio_nats: float  # mean of policy over reference on both completions; not a KL: these are not its samples
-
-
-def sequence_logprobs(model: PreTrainedModel, pairs: Sequence[EncodedPair], pad_id: int) -> Tensor:
-    """(B, 2) log-probabilities in nats of chosen and rejected completions, summed over tokens with the end token."""
-    batch = collate(pairs, pad_id)
-    ids, mask, completion = (t.to(model.device) for t in (batch.ids, batch.mask, batch.completion_mask))
-    return completion_logprobs(model, ids, mask, completion).sum(dim=1).view(2, -1).T
-
-
-@torch.no_grad()
-def pair_logprobs(
-    model: PreTrainedModel, pairs: Sequence[EncodedPair], pad_id: int, tokens: int = MICRO_TOKENS
-) -> Tensor:
-    """(N, 2) log-probabilities of all pairs, without a graph: the frozen reference's, taken once."""
-    found = torch.zeros(len(pairs), 2, device=model.device)
-    for group in micro_batches([2 * p.tokens for p in pairs], range(len(pairs)), tokens):
-        found[group] = sequence_logprobs(model, [pairs[i] for i in group], pad_id)
-    return found
-
-
-def accumulate(
-    model: PreTrainedModel,
-    pairs: Sequence[EncodedPair],
-    reference: Tensor,
-    config: PreferenceConfig,
-    *,
-    pad_id: int,
-    tokens: int = MICRO_TOKENS,
-) -> PreferenceStats:
-    """Add the gradient of the mean loss of B pairs with their reference log-probabilities (B, 2).
-
-    How the pairs are cut into passes of at most `tokens` padded tokens changes nothing but memory.
-    """
-    policy, losses = torch.zeros_like(reference), 0.0
-    for group in micro_batches([2 * p.tokens for p in pairs], range(len(pairs)), tokens):
-        logprobs = sequence_logprobs(model, [pairs[i] for i in group], pad_id)
-        loss = preference_losses(logprobs, reference[group], config).sum() / len(pairs)
-        loss.backward()
-        policy[group], losses = logprobs.detach(), losses + loss.item()
-    return stats_of(policy, reference, loss=losses, beta=config.beta)
-
-
-def preference_losses(policy: Tensor, reference: Tensor, config: PreferenceConfig) -> Tensor:
-    """(B,) losses in nats for (B, 2) log-probabilities of chosen and rejected."""
-    return direct_preference(
-        *policy.unbind(1), *reference.unbind(1), beta=config.beta, label_smoothing=config.label_smoothing
-    )
-
-
-def stats_of(policy: Tensor, reference: Tensor, *, loss: float, beta: float) -> PreferenceStats:
-    rewards = implicit_reward(policy, reference, beta=beta)  # (B, 2)
-    margins = rewards[:, 0] - rewards[:, 1]
-    return PreferenceStats(
-        loss_nats=loss,
-        accuracy=((margins.sign() + 1) / 2).mean().item(),
-        margin=margins.mean().item(),
-        chosen_logp_nats=policy[:, 0].mean().item(),
-        rejected_logp_nats=policy[:, 1].mean().item(),
-        chosen_reward=rewards[:, 0].mean().item(),
-        rejected_reward=rewards[:, 1].mean().item(),
-        log_ratio_nats=(policy - reference).mean().item(),
-    )
-
-
-def train(
-    job: Job,
-    config: PreferenceConfig,
-    model: PreTrainedModel,
-    pairs: list[EncodedPair],
-    reference: Tensor,
-    pad_id: int,
-) -> dict[str, Any]:
+def train(job: Job, config: PreferenceConfig, model: PreTrainedModel, data: Data, pad_id: int) -> dict[str, Any]:
     """The run, from the saved state where there is one; returns facts for the card.
 
     No clock is among them: a run that was killed and resumed ends in the very same artifact.
     """
-    plan, lengths = config.optimization, [pair.tokens for pair in pairs]
+    kind = unpaired if config.loss == "kto" else paired
+    reference, held_out_reference = references(job, config, model, data, kind, pad_id)
+    plan, lengths = config.optimization, [item.tokens for item in data.train]
     steps = step_count(len(lengths), batch_size=plan.batch_size, epochs=plan.epochs, max_steps=plan.max_steps)
 
     def take_step(step: int) -> Step:
         rows = batch_at(lengths, batch_size=plan.batch_size, seed=job.seed, step=step)
-        batch = [pairs[i] for i in rows]
-        stats = accumulate(model, batch, reference[rows], config, pad_id=pad_id)
-        tokens = sum(2 * len(p.prompt) + len(p.chosen) + len(p.rejected) for p in batch)
-        return Step(stats.loss_nats, tokens, stats._asdict())
+        batch = [data.train[i] for i in rows]
+        weights = torch.tensor([item.weight for item in batch])
+        known = None if reference is None else reference[rows]
+        values = kind.accumulate(model, batch, known, weights, config, pad_id=pad_id)
+        return Step(values[paired.loss_key(config.loss)], sum(row.tokens for row in kind.rows_of(batch)), values)
 
-    return {"pairs": len(pairs), **loop.train(job, plan, model, steps=steps, take_step=take_step)}
+    def measure() -> dict[str, float]:
+        return kind.measure(model, data.validation, held_out_reference, config, pad_id=pad_id)
+
+    watch = Watch(measure, "validation_loss", higher_is_better=False) if data.validation else None
+    facts = loop.train(job, plan, model, steps=steps, take_step=take_step, watch=watch, guards=guards_of(config))
+    return {"pairs": len(data.train), "validation_pairs": len(data.validation), **facts}
+
+
+def references(
+    job: Job, config: PreferenceConfig, model: PreTrainedModel, data: Data, kind: ModuleType, pad_id: int
+) -> tuple[Tensor | None, Tensor | None]:
+    """Log-probabilities (N, 2) under the parent of the training and of the held-out rows; none for SimPO and ORPO.
+
+    The model is still the parent: the saved state is loaded after this.
+    """
+    if config.loss in REFERENCE_FREE:
+        return None, None
+    rows = kind.rows_of([*data.train, *data.validation])
+    known = cached_reference(job, config.reference_cache, rows, lambda: frozen_logprobs(model, rows, pad_id))
+    known = known.to(model.device).view(-1, 2)
+    return known[: len(data.train)], known[len(data.train) :]
+
+
+def guards_of(config: PreferenceConfig) -> list[Guard]:
+    limit, remedy = config.max_chosen_drop_nats, "raise beta or nll_weight, or lower the learning rate"
+    return [Guard("chosen_drop_nats", limit, remedy)] if limit else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,16 +45,93 @@ class RewardConfig:
         object.__setattr__(self, "optimization", optimization(self.optimization))
 
 
+LOSSES = ("sigmoid", "robust", "hinge", "ipo", "simpo", "orpo", "kto")
+REFERENCE_FREE = {"simpo", "orpo"}
+SMOOTHED = {"sigmoid", "robust", "simpo"}  # losses that know of wrong labels
+MARGINS = {"sigmoid", "robust", "hinge"}  # losses of the implicit rewards' difference
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What is added to a preference loss; nested under "terms"."""
+
+    nll_weight: float = 0.0  # of the chosen completion's negative log-likelihood a token: keeps it from falling
+    length_penalty: float = 0.0  # R-DPO's alpha: reward a token that length explains of a preference; 0.01 is usual
+    target_margin: float = 0.0  # SimPO's gamma, in units of reward
+
+    def __post_init__(self) -> None:
+        require(self.nll_weight >= 0, "nll_weight", self.nll_weight, "0 or more")
+        require(self.length_penalty >= 0, "length_penalty", self.length_penalty, "0 or more")
+        require(self.target_margin >= 0, "target_margin", self.target_margin, "0 or more")
+
+
+@dataclass(frozen=True)
+class Unpaired:
+    """Where KTO's desirable and undesirable completions come from; nested under "unpaired"."""
+
+    rows: str = ""  # JSONL: {"prompt", "completion", "label": true or false}, and "weight" where rows differ in it
+    pairs: bool = True  # the chosen completion of a decisive pair is desirable, the rejected one is not
+    both_bad: bool = True  # where most annotators call all completions bad, none is desirable
+    criterion: str = ""  # whose ratings are labels too; empty: no rating is
+    desirable_from: float = 4.0  # mean rating from which a completion is desirable
+    undesirable_to: float = 2.0  # mean rating up to which it is not; between the two it is left out
+    desirable_weight: float = 1.0
+    undesirable_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        ordered = self.undesirable_to < self.desirable_from
+        require(ordered, "undesirable_to", self.undesirable_to, f"below desirable_from, {self.desirable_from}")
+        require(self.desirable_weight > 0, "desirable_weight", self.desirable_weight, "above 0")
+        require(self.undesirable_weight > 0, "undesirable_weight", self.undesirable_weight, "above 0")
+        given = self.rows or self.pairs or self.both_bad or self.criterion
+        require(bool(given), "unpaired", "empty", "name rows, or leave pairs on")
+
+
 @dataclass(frozen=True)
 class PreferenceConfig:
-    """Direct preference optimisation with a frozen reference (the parent)."""
+    """Preference optimisation of a policy, by default DPO with the parent as its frozen reference."""
 
-    beta: float = 0.1
+    loss: str = "sigmoid"  # sigmoid (DPO) | robust | hinge | ipo | simpo | orpo | kto
+    beta: float = 0.1  # reward a nat of log-ratio; IPO's tau; ORPO's lambda; SimPO wants 2 to 10
+    label_smoothing: float = 0.0  # share of labels taken to be wrong; sigmoid: cDPO; robust: unbiased
+    terms: Any = None
+    unpaired: Any = None  # for kto
     max_length: int = 512
-    label_smoothing: float = 0.0
+    max_chosen_drop_nats: float = 0.0  # ends the run when a batch's chosen completions lost so much; 0: no limit
+    reference_cache: str = ""  # a directory that runs share; empty: below the output
     optimization: Any = None
 
     def __post_init__(self) -> None:
-        require(self.beta > 0, "beta", self.beta, "a positive number, 0.1 is usual")
-        require(0 <= self.label_smoothing < 0.5, "label_smoothing", self.label_smoothing, "0 up to below 0.5")
+        check_pair_loss(self, LOSSES)
+        drop, free = self.max_chosen_drop_nats, self.loss in REFERENCE_FREE
+        require(drop >= 0, "max_chosen_drop_nats", drop, "a number of nats, or 0 for no limit")
+        require(not (drop and free), "max_chosen_drop_nats", drop, f"{self.loss} has no reference to fall below")
+        terms = built(Terms, self.terms)
+        require_terms(self.loss, terms)
+        object.__setattr__(self, "terms", terms)
+        object.__setattr__(self, "unpaired", built(Unpaired, self.unpaired))
         object.__setattr__(self, "optimization", optimization(self.optimization))
+
+
+def check_pair_loss(config: Any, losses: Sequence[str]) -> None:
+    """Refuse a loss that is not among these, and a beta or a smoothing that it cannot take."""
+    require(config.loss in losses, "loss", config.loss, f"one of {', '.join(losses)}")
+    require(config.beta > 0, "beta", config.beta, "a positive number, 0.1 is usual")
+    smoothing, takes = config.label_smoothing, config.loss in SMOOTHED
+    require(0 <= smoothing < 0.5, "label_smoothing", smoothing, "0 up to below 0.5")
+    require(takes or smoothing == 0, "label_smoothing", smoothing, f"{config.loss} takes none; set it to 0")
+    needs = config.loss == "robust" and smoothing == 0
+    require(not needs, "label_smoothing", smoothing, "the share of flipped labels that robust corrects, such as 0.1")
+
+
+def require_terms(loss: str, terms: Terms) -> None:
+    """Refuse a term that this loss would leave out silently."""
+    nll, length, target = terms.nll_weight, terms.length_penalty, terms.target_margin
+    require(nll == 0 or loss != "orpo", "nll_weight", nll, "orpo holds this term with weight 1; change beta instead")
+    require(nll == 0 or loss != "kto", "nll_weight", nll, "kto takes none; raise its desirable_weight")
+    require(length == 0 or loss in MARGINS, "length_penalty", length, f"only {', '.join(sorted(MARGINS))} take one")
+    require(target == 0 or loss == "simpo", "target_margin", target, "only simpo takes one")
+
+
+def built(kind: type, raw: Any) -> Any:
+    return raw if isinstance(raw, kind) else build(kind, raw or {})

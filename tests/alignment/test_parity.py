@@ -1,4 +1,4 @@
-"""Our SFT, reward and DPO losses equal TRL's on the same weights, from text rows through both tokenisations.
+"""Our SFT and reward losses equal TRL's on the same weights, from text rows through both tokenisations.
 
 TRL builds its own dataset and batch from the same rows with the same tokenizer and chat template. Where the two differ
 in tokens, loss or gradient, one of them trains on something else than the other says.
@@ -14,26 +14,18 @@ from datasets import Dataset, load_dataset
 from trl import DPOConfig, DPOTrainer, RewardTrainer, SFTConfig, SFTTrainer
 from trl import RewardConfig as TRLRewardConfig
 
-from alignment.config import PreferenceConfig, RewardConfig, build
+from alignment.config import RewardConfig, build
 from alignment.model import load_policy, load_reward
 from alignment.pairs import encode_pairs, read_pairs
-from alignment.preference import pair_logprobs, preference_losses, sequence_logprobs
 from alignment.reward_data import encode, judged
 from alignment.reward_objective import batch_of, terms, total
 from alignment.scores import unit_scores
 from alignment.sft import accumulate, dialogue_loss, encode_row, learnt_tokens
 from alignment.text import load_tokenizer
-from tests.alignment.snapshots import assistant, pair, planted_pairs, user, write_snapshot
+from tests.alignment.golden import gradients
+from tests.alignment.preference_cases import PAIRS
+from tests.alignment.snapshots import planted_pairs, write_snapshot
 from tests.tiny_models import make_tiny_policy, make_tiny_reward
-
-PAIRS = [
-    pair("Argue that books help.", "Books help, because people think.", "No.", margin=1.0),
-    pair("Why?\n\nTell me  twice!", "Because. Because.", " and é ☃ 1,234\n", margin=1 / 3),
-    {**pair("", "Sure: two.", "Sure: three, with <|user|> typed in it", margin=0.0),
-     "prompt": [*user("Count."), *assistant("one"), *user("Go on.")]},
-    {**pair("", "A", "A longer answer that goes on and on about uniforms", margin=2 / 3),
-     "prompt": [{"role": "system", "content": "Be short."}, *user("Are uniforms good?")]},
-]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +58,6 @@ def their_batch_and_loss(trainer) -> tuple[dict, torch.Tensor]:
     return batch, loss.detach()
 
 
-def gradients(model: torch.nn.Module) -> torch.Tensor:
-    named = sorted((name, p) for name, p in model.named_parameters())
-    return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for _, p in named])
-
-
 def real_rows(ids: torch.Tensor, mask: torch.Tensor) -> set[tuple[int, ...]]:
     return {tuple(row[keep.bool()].tolist()) for row, keep in zip(ids, mask, strict=True)}
 
@@ -86,28 +73,6 @@ def assert_equal(ours: torch.Tensor, theirs: torch.Tensor, our_model, their_mode
 def our_pairs(tokenizer, tmp_path):
     snapshot = write_snapshot(tmp_path / "snapshot", PAIRS)
     return encode_pairs(tokenizer, read_pairs(snapshot.path, "train"), 256)[0]
-
-
-def test_dpo_equals_trl(models, tokenizer, tmp_path):
-    trainer = DPOTrainer(
-        model=load_policy(models / "policy"), ref_model=load_policy(models / "reference"),
-        args=arguments(DPOConfig, tmp_path, beta=0.3), train_dataset=Dataset.from_list(PAIRS),
-        processing_class=tokenizer,
-    )  # fmt: skip
-    batch, theirs = their_batch_and_loss(trainer)
-
-    pairs, model = our_pairs(tokenizer, tmp_path), load_policy(models / "policy")
-    reference = pair_logprobs(load_policy(models / "reference"), pairs, tokenizer.pad_token_id)
-    logprobs = sequence_logprobs(model, pairs, tokenizer.pad_token_id)
-    ours = preference_losses(logprobs, reference, build(PreferenceConfig, {"beta": 0.3})).mean()
-    ours.backward()
-
-    texts = {(*p.prompt, *text) for p in pairs for text in (p.chosen, p.rejected)}
-    assert texts == real_rows(batch["input_ids"], batch["attention_mask"])
-    answers = {tuple(text) for p in pairs for text in (p.chosen, p.rejected)}
-    assert answers == real_rows(batch["input_ids"], batch["completion_mask"])
-    assert abs(ours.item() - 0.6931) > 0.01  # policy and reference differ, so the loss says something
-    assert_equal(ours, theirs, model, trainer.model)
 
 
 @pytest.mark.parametrize(("margin", "coefficient"), [("none", None), ("additive", None), ("additive", 0.05)])
