@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from alignment.baselines import correct
-from alignment.statistics import Estimate, cluster_bootstrap
+from alignment.statistics import Estimate, cluster_bootstrap, wilson
 
 Statistic = Callable[[np.ndarray], float]  # row indices, with repeats -> a figure, NaN where it is undefined
 
@@ -33,6 +33,7 @@ class Measure(NamedTuple):
     groups: Sequence[Hashable]
     note: str = ""
     baselines: dict[str, float] | None = None
+    trials: bool = False  # a share of independent yes or no answers: the interval is Wilson's, wide at 0 and 1 too
 
 
 def mean_of(values: np.ndarray) -> Statistic:
@@ -163,16 +164,23 @@ def below_baseline(value: float | None, accuracies: dict[str, float | None]) -> 
 
 
 def estimate(measure: Measure, how: Resampling) -> Estimate:
+    n = len(measure.groups)
+    if measure.trials and n:
+        share = measure.statistic(np.arange(n))
+        return Estimate(share, *wilson(share * n, n), n, n)
     return cluster_bootstrap(measure.statistic, measure.groups, resamples=how.resamples, seed=how.seed)
 
 
-def change(after: Measure, before: Measure, how: Resampling) -> dict[str, Any]:
-    """The metric "KEY_change": mitigated minus baseline on the same rows and the same draws of groups."""
+def change(
+    after: Measure, before: Measure, how: Resampling, note: str = "mitigated minus baseline, paired"
+) -> dict[str, Any]:
+    """The metric "KEY_change": after minus before on the same rows and the same draws of groups."""
     both = after._replace(
         key=f"{after.key}_change",
         statistic=lambda rows: after.statistic(rows) - before.statistic(rows),
-        note="mitigated minus baseline, paired",
+        note=note,
         baselines=None,
+        trials=False,
     )
     return metric(both, how)
 

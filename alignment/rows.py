@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,10 +12,12 @@ from alignment.config import JobError
 
 
 def read_jsonl(path: str | Path, what: str) -> Iterable[tuple[int, dict[str, Any]]]:
-    """(1-based line number, object) of every line that is not blank. Raises JobError naming the line."""
+    """(1-based line number, object) of every line that is not blank, of a .gz too. Raises JobError naming the line."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")  # splitlines() would cut at U+2028 inside a text
-    except (OSError, UnicodeDecodeError) as error:
+        opened = gzip.open if Path(path).suffix == ".gz" else open
+        with opened(path, "rt", encoding="utf-8") as stream:
+            lines = stream.read().split("\n")  # splitlines() would cut at U+2028 inside a text
+    except (OSError, EOFError, UnicodeDecodeError) as error:
         raise JobError(f"cannot read the {what} in {path}: {error}") from error
     for number, line in enumerate(lines, 1):
         if line.strip():

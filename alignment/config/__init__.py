@@ -23,7 +23,7 @@ from alignment.config.job import (  # noqa: F401
     require,
 )
 from alignment.config.language import PretrainConfig, SFTConfig, TokenizerConfig
-from alignment.config.measuring import EvaluateConfig
+from alignment.config.measuring import AuditConfig, EvaluateConfig
 from alignment.config.online import GRPOConfig
 from alignment.config.ppo import PPOConfig
 from alignment.config.preferences import PreferenceConfig, RewardConfig
@@ -40,6 +40,7 @@ CONFIGS = {
     "grpo": GRPOConfig,
     "generate": GenerateConfig,
     "evaluate": EvaluateConfig,
+    "audit": AuditConfig,
 }
 
 

@@ -33,3 +33,28 @@ class EvaluateConfig:
         require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "at least 1")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1 completion at a time")
         require(self.temperature > 0, "temperature", self.temperature, "above 0: greedy answers say nothing of the KL")
+
+
+@dataclass(frozen=True)
+class AuditConfig:
+    """Measure bias, safety and calibration of a reward model (inputs: snapshot, reward), of a policy, or of both.
+
+    Each may be compared with a champion on the same items: reward_champion, policy_champion.
+    """
+
+    max_length: int = 512
+    refusal_prompts: str = ""  # JSONL: {"id", "prompt", "safe": true or false}; empty: XSTest, which ships
+    bbq_items: str = ""  # JSONL in BBQ's format; empty: 600 items of three categories, which ship
+    max_items: int = 0  # of each of the two, evenly spaced; 0: all
+    max_new_tokens: int = 64  # of an answer to a refusal prompt: a refusal comes early
+    temperature: float = 0.0  # 0 is greedy
+    bootstrap: int = 1000
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        require(self.max_length >= 8, "max_length", self.max_length, "at least 8 tokens")
+        require(self.max_items >= 0, "max_items", self.max_items, "a number of items, or 0 for all")
+        require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "at least 1")
+        require(self.temperature >= 0, "temperature", self.temperature, "0 (greedy) or more")
+        require(self.bootstrap >= 100, "bootstrap", self.bootstrap, "at least 100 resamples")
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1 answer at a time")
