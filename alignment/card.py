@@ -11,7 +11,8 @@ from typing import Any
 from alignment.config import Job
 from alignment.manifest import file_sha256
 
-FILE_FIELDS = {"text", "held_out_text", "rows", "held_out_rows", "prompts"}  # config fields that name files
+# Config fields that name files.
+FILE_FIELDS = {"text", "held_out_text", "rows", "held_out_rows", "prompts", "weights_file"}
 
 
 def card_of(job: Job, config: Any, *, metrics: list[dict[str, Any]], **facts: Any) -> dict[str, Any]:
@@ -31,6 +32,9 @@ def card_of(job: Job, config: Any, *, metrics: list[dict[str, Any]], **facts: An
 def told(config: dict[str, Any]) -> dict[str, Any]:
     """{"config", "files"}: the config with its files by name alone, and the SHA-256 of each one that still exists."""
     shown, files = dict(config), {}
+    for field in [name for name, value in config.items() if isinstance(value, dict)]:
+        inner = told(config[field])
+        shown[field], files = inner["config"], files | inner["files"]
     for field in FILE_FIELDS & set(config):
         one = isinstance(config[field], str)
         paths = [Path(path) for path in ([config[field]] if one else config[field])]

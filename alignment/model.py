@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -83,22 +83,30 @@ def head_is_plain(model: PreTrainedModel) -> bool:
 
 
 def load_reward(path: str | Path) -> PreTrainedModel:
-    """The reward model (one label) of a checkpoint, in fp32, without dropout. Raises ArtifactError, JobError."""
+    """The reward model of a checkpoint (one label, or several that have names), in fp32, without dropout.
+
+    Raises ArtifactError, JobError.
+    """
     if not architecture(path).endswith("SequenceClassification"):
         found = architecture(path) or "its config.json names no architecture"
         raise JobError(f"{path} is no reward model ({found}); name the checkpoint of the stage reward here")
     model = _load(AutoModelForSequenceClassification, path)
-    if model.config.num_labels != 1:
-        raise JobError(f"{path} is no reward model: it has {model.config.num_labels} labels, a reward has one")
+    labels = model.config.num_labels
+    if labels != 1 and any(name.startswith("LABEL_") for name in model.config.id2label.values()):
+        raise JobError(f"{path} is no reward model: it has {labels} labels without names, a reward has one")
     return model
 
 
-def reward_from_policy(path: str | Path) -> PreTrainedModel:
-    """The policy's body under a fresh score head, N(0, 1/sqrt(d+1)): scores start with a spread near 1.
+def reward_from_policy(path: str | Path, heads: Sequence[str] = ("reward",)) -> PreTrainedModel:
+    """The policy's body under fresh score heads, N(0, 1/sqrt(d+1)): scores start with a spread near 1.
 
+    The heads are the rows of one linear layer, named by the config's labels; a single reward stays without a name.
     Draws from torch's global generator. Source: Huang et al. 2024, "The N+ implementation details of RLHF".
     """
-    model = _load(AutoModelForSequenceClassification, path, fresh="score", num_labels=1)
+    model = _load(AutoModelForSequenceClassification, path, fresh="score", num_labels=len(heads))
+    if list(heads) != ["reward"]:
+        model.config.id2label = dict(enumerate(heads))
+        model.config.label2id = {name: number for number, name in enumerate(heads)}
     width = model.config.get_text_config().hidden_size
     torch.nn.init.normal_(score_head(model).weight, std=1 / math.sqrt(width + 1))
     return model

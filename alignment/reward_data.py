@@ -2,97 +2,151 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from alignment.config import JobError, RewardConfig
-from alignment.counterfactual import TRAIN_TEMPLATES, swap, template_texts
-from alignment.pairs import Pair, part_groups, read_pairs, read_ties
-from alignment.scores import Unit, encode_text_row
+from alignment.config import JobError, Labels, RewardConfig
+from alignment.heads import COST, REWARD, columns_of, head_names, plain_names
+from alignment.judgments import EQUAL, read_votes, read_weights
+from alignment.labels import (
+    Label,
+    Ranking,
+    Safety,
+    Said,
+    said_by_pairs,
+    said_by_rankings,
+    said_by_votes,
+    said_of_safety,
+)
+from alignment.pairs import part_groups, read_pairs, read_ties
 from alignment.text import Messages, encode_completion, encode_prompt
 
 HELD_OUT = 96  # comparisons measured here; the full figure is the stage `evaluate`'s
 VALIDATION_SHARE = 0.05  # of the training comparisons, by groups: they choose the best weights, as test ones must not
-
-WIN, DEFEAT, TIE = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
-
-
-class Label(NamedTuple):
-    """What was said of two texts of a comparison, to one head."""
-
-    first: int  # their places among its texts
-    second: int
-    outcomes: tuple[float, float, float]  # shares: the first wins, the second wins, a tie
-    margin: float  # 0 (unknown or weakest) to 1
-    weight: float
-    head: int = 0
-
-    @property
-    def decisive(self) -> bool:
-        return self.outcomes[0] != self.outcomes[1]
-
-
-class Example(NamedTuple):
-    """One comparison, all of it in one batch: each text is scored once, however many labels name it."""
-
-    texts: tuple[list[int], ...]  # prompt and completion with its end token
-    lengths: tuple[int, ...]  # tokens of the completions
-    labels: tuple[Label, ...]
-
-    @property
-    def tokens(self) -> int:
-        return max(map(len, self.texts))
+Heads = dict[str, list[int]]  # the columns of each head, several for an ensemble
 
 
 @dataclass
 class Judged:
-    """A comparison before it is tokenised."""
+    """A comparison and all that was said of it, before it is tokenised."""
 
+    name: str
     prompt: Messages
     group: str
     texts: list[Messages] = field(default_factory=list)
-    labels: list[Label] = field(default_factory=list)
+    said: list[Label | Ranking | Safety] = field(default_factory=list)
 
     def place(self, text: Messages) -> int:
         if text not in self.texts:
             self.texts.append(text)
         return self.texts.index(text)
 
-    def add(self, pair: Pair, outcomes: tuple[float, float, float], weight: float) -> None:
-        first, second = self.place(pair.chosen), self.place(pair.rejected)
-        self.labels.append(Label(first, second, outcomes, pair.margin, weight))
+
+class Example(NamedTuple):
+    """One comparison, all of it in one batch: each text is scored once, however much was said of it."""
+
+    texts: tuple[list[int], ...]  # prompt and completion with its end token
+    lengths: tuple[int, ...]  # tokens of the completions
+    labels: tuple[Label, ...]
+    rankings: tuple[Ranking, ...]
+    safety: tuple[Safety, ...]
+    group: str
+
+    @property
+    def tokens(self) -> int:
+        return max(map(len, self.texts))
 
 
 class RewardData(NamedTuple):
     train: list[Example]
     validation: list[Example]  # decisive labels of training groups set aside, which choose the best weights
     held_out: list[Example]  # a fixed part of the test comparisons, measured once at the end
-    natural: list[Unit]
-    templates: list[Unit]
+    comparisons: list[Judged]  # those of train
     dropped: int  # labels with a text longer than max_length, left out of train
 
 
-def read_data(tokenizer: PreTrainedTokenizerBase, snapshot: Path, config: RewardConfig) -> RewardData:
+def read_data(tokenizer: PreTrainedTokenizerBase, snapshot: Path, config: RewardConfig, seed: int) -> RewardData:
     """Everything the stage reads from the snapshot, encoded. Raises JobError where nothing can be learned."""
-    decided = judged(read_pairs(snapshot, "train"))
-    _, aside = part_groups(decided, share=VALIDATION_SHARE, most=HELD_OUT)
+    names = head_names(config.heads)
+    heads = {name: columns_of(names, name) for name in plain_names(names)}
+    single = {name: [number] for number, name in enumerate(heads)}
+    _, aside = part_groups(read_decided(snapshot, "train", config), share=VALIDATION_SHARE, most=HELD_OUT)
     unseen = {comparison.group for comparison in aside}
-    ties = read_ties(snapshot, "train") if config.tie_weight else []
-    training = [c for c in judged([*read_pairs(snapshot, "train"), *ties], config.tie_weight) if c.group not in unseen]
-    train, dropped = encode(tokenizer, training, config.max_length)
-    if not any(label.decisive for example in train for label in example.labels):
-        limit = f"{config.max_length} tokens"
-        raise JobError(f"{snapshot} has no training pair of at most {limit}; freeze more judgments or raise max_length")
-    validation, _ = encode(tokenizer, aside, config.max_length)
-    held_out, _ = encode(tokenizer, spread(judged(read_pairs(snapshot, "test")), HELD_OUT), config.max_length)
-    pool = counterfactual_pool(tokenizer, training, config.max_length) if config.counterfactual_weight else ([], [])
-    return RewardData(train, validation, held_out, *pool, dropped=dropped)
+    comparisons = [comparison for comparison in read_said(snapshot, config) if comparison.group not in unseen]
+    train, dropped = encode(tokenizer, comparisons, config.max_length, heads, seed)
+    require_examples(train, heads, snapshot, config.max_length)
+    validation, _ = encode(tokenizer, aside, config.max_length, single)
+    test = spread(read_decided(snapshot, "test", config), HELD_OUT)
+    return RewardData(train, validation, encode(tokenizer, test, config.max_length, single)[0], comparisons, dropped)
+
+
+def require_examples(train: Sequence[Example], heads: Heads, snapshot: Path, max_length: int) -> None:
+    """Raises JobError for a head that would learn nothing."""
+    for name, columns in heads.items():
+        if name == COST:
+            found, what = any(example.safety for example in train), "training text with a safety label"
+        else:
+            found = any(label.head in columns and label.decisive for example in train for label in example.labels)
+            what = "training pair" if name == REWARD else f"training pair that {name!r} orders"
+        if not found:
+            limit = f"of at most {max_length} tokens"
+            raise JobError(f"{snapshot} has no {what} {limit}; freeze more judgments or raise max_length")
+
+
+def read_decided(snapshot: Path, split: str, config: RewardConfig) -> list[Judged]:
+    """What the heads are measured by: labels of majorities, without ties, and the safety of texts."""
+    heads, plain = config.heads, Labels()
+    said = list(said_by_pairs(read_pairs(snapshot, split), 0.0, EQUAL)) if heads.ensemble else []
+    votes = read_votes(snapshot, split) if heads.criteria or heads.safety else []
+    for criterion in heads.criteria:
+        said += said_by_votes(votes, criterion, plain, 0.0, EQUAL)
+    return gather([*said, *(said_of_safety(votes, EQUAL) if heads.safety else [])])
+
+
+def read_said(snapshot: Path, config: RewardConfig) -> list[Judged]:
+    """What the heads learn from. Raises JobError."""
+    heads, how, weights = config.heads, config.labels, read_weights(config.labels.weights_file)
+    by_votes = how.source == "votes" or how.ranking == "plackett_luce"
+    if weights.annotators and heads.ensemble and not by_votes:
+        raise JobError(f"{how.weights_file} weighs annotators, but a majority names none; set labels.source to votes")
+    votes = read_votes(snapshot, "train") if by_votes or heads.criteria or heads.safety else []
+    ordered = [*([REWARD] if heads.ensemble and by_votes else []), *heads.criteria]
+    said: list[Said] = []
+    if heads.ensemble and not by_votes:
+        pairs = [*read_pairs(snapshot, "train"), *(read_ties(snapshot, "train") if config.tie_weight else [])]
+        said += said_by_pairs(pairs, config.tie_weight, weights)
+    if how.ranking == "plackett_luce":
+        said += (one for head in ordered for one in said_by_rankings(votes, head, weights))
+        how = replace(how, source="votes")
+    said += (one for head in ordered for one in said_by_votes(votes, head, how, config.tie_weight, weights))
+    return gather([*said, *(said_of_safety(votes, weights) if heads.safety else [])])
+
+
+def gather(said: Iterable[Said]) -> list[Judged]:
+    """All that was said of a comparison together. What has no weight is left out.
+
+    The six pairs of one ranking of four completions are one person's one judgment, so they weigh as one together; else
+    a reward model overfits them (Ouyang et al. 2022, arXiv:2203.02155, section 3.5).
+    """
+    found: dict[tuple[str, str], Judged] = {}
+    for number, one in enumerate(one for one in said if one.what.weight):
+        name = f"row {number}" if one.comparison is None else str(one.comparison)
+        judged = found.setdefault((name, json.dumps(one.prompt)), Judged(name, one.prompt, one.group))
+        judged.said.append(one.what.moved([judged.place(text) for text in one.texts]))
+    for judged in found.values():
+        pairs = Counter(one.head for one in judged.said if isinstance(one, Label))
+        judged.said = [
+            one._replace(weight=one.weight / pairs[one.head]) if isinstance(one, Label) else one for one in judged.said
+        ]
+    return list(found.values())
 
 
 def spread(rows: Sequence, most: int) -> list:
@@ -100,94 +154,65 @@ def spread(rows: Sequence, most: int) -> list:
     return [rows[i] for i in np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)]
 
 
-def judged(pairs: Iterable[Pair], tie_weight: float = 0.0) -> list[Judged]:
-    """The pairs by comparison.
-
-    Six pairs of one ranking of four completions are one person's one judgment, so they weigh as one together; else a
-    reward model overfits them (Ouyang et al. 2022, arXiv:2203.02155, section 3.5).
-    """
-    by_comparison: dict[Any, list[Pair]] = {}
-    for number, pair in enumerate(pairs):
-        key = number if pair.comparison is None else (pair.comparison, json.dumps(pair.prompt))
-        by_comparison.setdefault(key, []).append(pair)
-    found = []
-    for together in by_comparison.values():
-        comparison = Judged(together[0].prompt, together[0].group)
-        for pair in together:
-            weight = (tie_weight if pair.tie else 1.0) / len(together)
-            comparison.add(pair, TIE if pair.tie else WIN, weight)
-        found.append(comparison)
-    return found
-
-
 def encode(
-    tokenizer: PreTrainedTokenizerBase, comparisons: Iterable[Judged], max_length: int
+    tokenizer: PreTrainedTokenizerBase,
+    comparisons: Iterable[Judged],
+    max_length: int,
+    heads: Heads,
+    seed: int | None = None,
 ) -> tuple[list[Example], int]:
-    """The comparisons as ids, and how many labels were left out because one of their texts does not fit."""
+    """The comparisons as ids, and how many labels were left out because one of their texts does not fit.
+
+    With a seed, every member of an ensemble learns from its own bootstrap of the comparisons.
+    """
     examples, dropped = [], 0
     for comparison in comparisons:
         prompt = encode_prompt(tokenizer, comparison.prompt)
         answers = [encode_completion(tokenizer, comparison.prompt, text) for text in comparison.texts]
         fit = [place for place, answer in enumerate(answers) if len(answer) < max_length]
-        kept = [label for label in comparison.labels if label.first in fit and label.second in fit]
-        dropped += len(comparison.labels) - len(kept)
-        if kept:
-            examples.append(_example(prompt, [answers[place] for place in fit], fit, kept, max_length))
+        said = [one for given in comparison.said for one in fitting(given, fit)]
+        dropped += sum(isinstance(one, Label) for one in comparison.said) - sum(isinstance(one, Label) for one in said)
+        learnt = [one for given in said for one in for_heads(given, heads, comparison.name, seed)]
+        if learnt:
+            examples.append(example_of(prompt, [answers[place] for place in fit], learnt, comparison.group, max_length))
     return examples, dropped
 
 
-def _example(
-    prompt: list[int], answers: list[list[int]], places: list[int], labels: list[Label], max_length: int
+def fitting(said: Label | Ranking | Safety, fit: Sequence[int]) -> Iterator[Label | Ranking | Safety]:
+    """What remains to be said of the texts that fit, by their places among those."""
+    places: dict[int, Any] = {old: new for new, old in enumerate(fit)}
+    if isinstance(said, Ranking):
+        tiers = [kept for tier in said.tiers if (kept := [place for place in tier if place in places])]
+        if sum(map(len, tiers)) > 1:
+            yield said._replace(tiers=tiers).moved(places)
+    elif all(place in places for place in ([said.place] if isinstance(said, Safety) else [said.first, said.second])):
+        yield said.moved(places)
+
+
+def for_heads(
+    said: Label | Ranking | Safety, heads: Heads, name: str, seed: int | None
+) -> Iterator[Label | Ranking | Safety]:
+    """The same for every column of its head, with the weight that the column's bootstrap gives the comparison."""
+    columns = heads[said.head]
+    for column in columns:
+        times = 1 if seed is None or len(columns) == 1 else bootstrap(seed, column, name)
+        if times:
+            yield said._replace(head=column, weight=said.weight * times)
+
+
+def bootstrap(seed: int, head: int, name: str) -> int:
+    """How often a member of an ensemble draws this comparison: a pure function of the three, Poisson with mean 1.
+
+    Source: Oza & Russell 2001, "Online bagging and boosting": the bootstrap's counts, each drawn by itself.
+    """
+    number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
+    return int(np.random.default_rng([seed, head, number]).poisson(1.0))
+
+
+def example_of(
+    prompt: list[int], answers: list[list[int]], said: list[Label | Ranking | Safety], group: str, max_length: int
 ) -> Example:
     """The same end of the prompt before every answer: a comparison is never cut on one side only."""
     head = prompt[max(0, len(prompt) - (max_length - max(map(len, answers)))) :]
-    moved = {old: new for new, old in enumerate(places)}
-    return Example(
-        texts=tuple([*head, *answer] for answer in answers),
-        lengths=tuple(map(len, answers)),
-        labels=tuple(label._replace(first=moved[label.first], second=moved[label.second]) for label in labels),
-    )
-
-
-def counterfactual_pool(
-    tokenizer: PreTrainedTokenizerBase, comparisons: Sequence[Judged], max_length: int
-) -> tuple[list[Unit], list[Unit]]:
-    """(natural, templates): texts of the training pairs that the swap changes, and the training templates."""
-    texts = {
-        (_key(comparison.prompt), text[-1]["content"]): comparison.prompt
-        for comparison in comparisons
-        for text in comparison.texts
-    }
-    natural = [_counterfactual(tokenizer, prompt, text, max_length) for (_, text), prompt in texts.items()]
-    question = [{"role": "user", "content": TRAIN_TEMPLATES.question}]
-    templates = [
-        _counterfactual(tokenizer, question, text, max_length) for _, text in template_texts(TRAIN_TEMPLATES)
-    ]
-    return [u for u in natural if u[0] != u[1]], templates
-
-
-def _key(prompt: Messages) -> str:
-    return "\n".join(message["content"] for message in prompt)
-
-
-def _counterfactual(tokenizer: PreTrainedTokenizerBase, prompt: Messages, text: str, max_length: int) -> Unit:
-    swapped = [{**message, "content": swap(message["content"])} for message in prompt]
-    return encode_text_row(tokenizer, prompt, text, max_length), encode_text_row(
-        tokenizer, swapped, swap(text), max_length
-    )
-
-
-def draw_counterfactuals(
-    natural: Sequence[Unit], templates: Sequence[Unit], *, count: int, seed: int, step: int
-) -> list[Unit]:
-    """Half natural texts (where there are any) and half templates: a pure function of the seed and the step.
-
-    At most `count`: a large batch takes every template once.
-    """
-    generator = np.random.default_rng([seed, step, 1])
-    from_data = min(count // 2, len(natural))
-    picked = (
-        [natural[i] for i in generator.choice(len(natural), from_data, replace=False)] if from_data else []
-    )
-    from_templates = min(count - from_data, len(templates))
-    return picked + [templates[i] for i in generator.choice(len(templates), from_templates, replace=False)]
+    kinds = (tuple(one for one in said if isinstance(one, kind)) for kind in (Label, Ranking, Safety))
+    return Example(tuple([*head, *answer] for answer in answers), tuple(map(len, answers)), *kinds, group)

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from alignment.config import RewardConfig
+from alignment.labels import Ranking
 from alignment.losses.mitigation import counterfactual_penalty
 from alignment.losses.pairwise import weighted_mean
-from alignment.losses.reward import bradley_terry, centering, davidson
+from alignment.losses.reward import bradley_terry, centering, davidson, plackett_luce, safety
 from alignment.reward_data import Example
 from alignment.scores import Unit
+
+
+class Order(NamedTuple):
+    """One annotator's ranking: the places of its texts among the R of the batch, tier by tier."""
+
+    places: list[int]
+    tiers: list[list[int]]  # into `places`
+    head: int
+    weight: float
 
 
 class Batch(NamedTuple):
@@ -27,7 +38,11 @@ class Batch(NamedTuple):
     outcomes: Tensor  # (N, 3) shares: the first wins, the second wins, a tie
     margins: Tensor  # (N,) strength of the preference, 0 to 1
     weights: Tensor  # (N,)
-    lengths: Tensor  # (R,) tokens of the completions
+    lengths: Tensor  # tokens of the completions of the comparisons
+    rankings: list[Order]
+    judged: Tensor  # (M,) int64, the places of the texts with safety labels
+    unsafe: Tensor  # (M,) share of those who call the text unsafe
+    safety_weights: Tensor  # (M,)
     counterfactuals: Tensor  # (K, 2) int64: a text's place and its counterfactual's
 
     def sides(self, scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,9 +61,14 @@ def terms(scores: Tensor, batch: Batch, config: RewardConfig, log_nu: Tensor | N
     Args:
         log_nu: log of Davidson's tie parameter; None where ties are left out.
     """
-    found = {"preference_nats": Term(1.0, preference(scores, batch, config, log_nu))}
+    found = {}
+    if config.heads.ensemble or config.heads.criteria:
+        found["preference_nats"] = Term(1.0, preference(scores, batch, config, log_nu))
     if config.centering and len(batch.first):
         found["centering"] = Term(config.centering, centering(*batch.sides(scores)).mean())
+    if config.heads.safety and len(batch.judged):
+        losses = safety(scores[batch.judged, -1], batch.unsafe)  # the cost head is the last
+        found["cost_nats"] = Term(config.heads.safety, weighted_mean(losses, batch.safety_weights))
     if config.counterfactual_weight and len(batch.counterfactuals):
         found["counterfactual_penalty"] = Term(config.counterfactual_weight, invariance(scores, batch))
     return found
@@ -60,9 +80,13 @@ def total(found: Mapping[str, Term]) -> Tensor:
 
 
 def preference(scores: Tensor, batch: Batch, config: RewardConfig, log_nu: Tensor | None) -> Tensor:
-    """Mean loss of the labels under their weights: Davidson's with ties, else Bradley-Terry's."""
-    if not len(batch.first):  # every bootstrap left this batch out
+    """Mean loss of the labels under their weights: Davidson's with ties, else Bradley-Terry's; or of the rankings."""
+    rankings = config.labels.ranking == "plackett_luce"
+    if not len(batch.rankings if rankings else batch.first):  # nothing was compared, or drawn by a bootstrap
         return scores.sum() * 0.0
+    if rankings:
+        losses = [plackett_luce(scores[one.places, one.head], one.tiers, log_nu) for one in batch.rankings]
+        return weighted_mean(torch.stack(losses), scores.new_tensor([one.weight for one in batch.rankings]))
     how: dict[str, Any] = {"margins": batch.margins, "margin": config.margin, "robust": config.labels.robust}
     how["label_smoothing"] = config.label_smoothing
     if log_nu is None:
@@ -83,10 +107,11 @@ def invariance(scores: Tensor, batch: Batch) -> Tensor:
 
 def batch_of(examples: Sequence[Example], counterfactuals: Sequence[Unit], device: torch.device) -> Batch:
     """The labels of the examples as tensors that index the scores of their texts."""
-    starts = [0]
-    for example in examples:
-        starts.append(starts[-1] + len(example.texts))
-    labels = [(start, label) for start, example in zip(starts, examples, strict=False) for label in example.labels]
+    starts = [0, *accumulate(len(example.texts) for example in examples)]
+    placed = list(zip(starts, examples, strict=False))
+    labels = [one.moved(range(start, starts[-1])) for start, example in placed for one in example.labels]
+    orders = [one.moved(range(start, starts[-1])) for start, example in placed for one in example.rankings]
+    judged = [one.moved(range(start, starts[-1])) for start, example in placed for one in example.safety]
 
     def integers(values: list[Any]) -> Tensor:
         return torch.tensor(values, dtype=torch.int64, device=device)
@@ -96,24 +121,33 @@ def batch_of(examples: Sequence[Example], counterfactuals: Sequence[Unit], devic
 
     return Batch(
         units=[*(example.texts for example in examples), *counterfactuals],
-        first=integers([start + label.first for start, label in labels]),
-        second=integers([start + label.second for start, label in labels]),
-        heads=integers([label.head for _, label in labels]),
-        outcomes=numbers([label.outcomes for _, label in labels]).view(-1, 3),
-        margins=numbers([label.margin for _, label in labels]),
-        weights=numbers([label.weight for _, label in labels]),
+        first=integers([label.first for label in labels]),
+        second=integers([label.second for label in labels]),
+        heads=integers([label.head for label in labels]),
+        outcomes=numbers([label.outcomes for label in labels]).view(-1, 3),
+        margins=numbers([label.margin for label in labels]),
+        weights=numbers([label.weight for label in labels]),
         lengths=numbers([length for example in examples for length in example.lengths]),
-        counterfactuals=integers(
-            [(starts[-1] + 2 * n, starts[-1] + 2 * n + 1) for n in range(len(counterfactuals))]
-        ).view(-1, 2),
+        rankings=[order_of(ranking) for ranking in orders],
+        judged=integers([one.place for one in judged]),
+        unsafe=numbers([one.unsafe for one in judged]),
+        safety_weights=numbers([one.weight for one in judged]),
+        counterfactuals=starts[-1] + integers(list(range(2 * len(counterfactuals)))).view(-1, 2),
     )
+
+
+def order_of(ranking: Ranking) -> Order:
+    """The ranking with its places counted among its own texts."""
+    places = [place for tier in ranking.tiers for place in tier]
+    tiers = [[places.index(place) for place in tier] for tier in ranking.tiers]
+    return Order(places, tiers, ranking.head, ranking.weight)
 
 
 class TieParameter:
     """Davidson's nu, a part of the run: given, or estimated by maximum likelihood beside the weights.
 
     At the maximum as many ties are expected as were seen, so nu is the ties seen over the ties expected for each unit
-    of nu, both as running means over the batches (the M-step; Davidson 1970, section 4). It starts where texts of
+    of nu, both as running means over the batches (an M-step). It starts where texts of
     equal scores would give the share of ties in the data.
     """
 
@@ -132,11 +166,11 @@ class TieParameter:
         """log nu as a scalar whose gradient `learn` takes."""
         return torch.tensor(math.log(self.nu), device=device, requires_grad=True)
 
-    def learn(self, log_nu: Tensor, batch: Batch) -> None:
+    def learn(self, log_nu: Tensor, batch: Batch, config: RewardConfig) -> None:
         """Take in one batch: the gradient of its mean loss for log nu is the ties expected less the ties seen."""
         if self.given or log_nu.grad is None:
             return
-        seen = weighted_mean(batch.outcomes[:, 2], batch.weights).item()
+        seen = ties_seen(batch, config)
         expected = (seen + log_nu.grad.item()) / self.nu
         self.seen += self.DECAY * (seen - self.seen)
         self.expected += self.DECAY * (expected - self.expected)
@@ -146,3 +180,12 @@ class TieParameter:
 
     def load_state_dict(self, state: dict[str, float]) -> None:
         self.seen, self.expected = state["seen"], state["expected"]
+
+
+def ties_seen(batch: Batch, config: RewardConfig) -> float:
+    """Ties in the mean label, or in the mean ranking, where a tier of n texts holds n - 1: the exponent of nu."""
+    if config.labels.ranking == "plackett_luce":
+        whole = sum(one.weight for one in batch.rankings)
+        return sum(one.weight * (len(one.places) - len(one.tiers)) for one in batch.rankings) / whole
+    counted = batch.weights * (1 + batch.margins) if config.margin == "scaled" else batch.weights
+    return ((batch.outcomes[:, 2] * counted).sum() / batch.weights.sum()).item()

@@ -26,7 +26,7 @@ from alignment.config.language import PretrainConfig, SFTConfig, TokenizerConfig
 from alignment.config.measuring import AuditConfig, EvaluateConfig
 from alignment.config.online import GRPOConfig
 from alignment.config.ppo import PPOConfig
-from alignment.config.preferences import PreferenceConfig, RewardConfig
+from alignment.config.preferences import Heads, Labels, PreferenceConfig, RewardConfig  # noqa: F401
 from alignment.config.sampling import GenerateConfig
 from alignment.config.training import PRECISIONS, Lora, Optimization, lora, optimization  # noqa: F401
 

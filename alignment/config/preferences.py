@@ -3,27 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from alignment.config.job import build, require
-from alignment.config.training import optimization
+from alignment.config.training import lora, optimization
 
 
 @dataclass(frozen=True)
 class Labels:
     """What a reward model takes for the truth; nested under "labels"."""
 
+    source: str = "majority"  # majority: one label a pair | votes: the share of the annotators, a soft label
+    ranking: str = "pairs"  # pairs: each counts 1 over their number | plackett_luce: an annotator's ranking as a whole
     tie_parameter: float = 0.0  # Davidson's nu: equals tie with probability nu / (2 + nu); 0: estimated from the ties
     robust: bool = False  # label_smoothing as the unbiased correction, not as cDPO's mixture
+    weights_file: str = ""  # JSON: {"comparisons": {"12": 0.5}, "annotators": {"name": 0.8}}; others 1
 
     def __post_init__(self) -> None:
-        require(self.tie_parameter >= 0, "tie_parameter", self.tie_parameter, "a positive number, or 0 to estimate it")
+        require(self.source in {"majority", "votes"}, "labels.source", self.source, "majority or votes")
+        known = {"pairs", "plackett_luce"}
+        require(self.ranking in known, "labels.ranking", self.ranking, "pairs or plackett_luce")
+        require(self.tie_parameter >= 0, "labels.tie_parameter", self.tie_parameter, "positive, or 0 to estimate it")
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The scores that a reward model gives a text; nested under "heads". One trunk carries them all."""
+
+    ensemble: int = 1  # heads of the overall preference, each with its own bootstrap of the comparisons; 0: none
+    criteria: list[str] = field(default_factory=list)  # one head each, on the order of the ratings
+    safety: float = 0.0  # weight of the cost head's loss on the safety labels; 0: no such head
+
+    def __post_init__(self) -> None:
+        require(self.ensemble >= 0, "heads.ensemble", self.ensemble, "a number of heads")
+        require(self.safety >= 0, "heads.safety", self.safety, "a positive weight, or 0 for no such head")
+        taken = {"reward", "cost"} & set(self.criteria)
+        require(not taken, "heads.criteria", self.criteria, "reward and cost are names of heads of their own")
+        once = len(set(self.criteria)) == len(self.criteria)
+        plain = all(name and "#" not in name for name in self.criteria)
+        require(once and plain, "heads.criteria", self.criteria, "name each criterion once, by its key")
+        require(self.ensemble or self.criteria or self.safety, "heads", self, "ask for at least one head")
 
 
 @dataclass(frozen=True)
 class RewardConfig:
-    """Bradley-Terry reward model on a snapshot's pairs, read at the EOS token."""
+    """A reward model on a snapshot's comparisons, read at the EOS token."""
 
     max_length: int = 512
     margin: str = "additive"  # none | additive | scaled (loss times 1 + margin)
@@ -32,6 +57,9 @@ class RewardConfig:
     centering: float = 0.01  # weight of the squared sum of a pair's two scores
     counterfactual_weight: float = 0.0  # weight of the counterfactual-invariance penalty; 0 is the baseline arm
     labels: Any = None
+    heads: Any = None
+    precision: str = "fp32"  # fp32 | bf16 (fp32 weights, bf16 products)
+    lora: Any = None  # {"rank": 16, ...}: low-rank adapters instead of all weights; the heads stay trained
     optimization: Any = None
 
     def __post_init__(self) -> None:
@@ -40,8 +68,14 @@ class RewardConfig:
         require(self.centering >= 0, "centering", self.centering, "0 or more")
         require(self.tie_weight >= 0, "tie_weight", self.tie_weight, "0 or more")
         require(self.counterfactual_weight >= 0, "counterfactual_weight", self.counterfactual_weight, "0 or more")
-        labels = self.labels if isinstance(self.labels, Labels) else build(Labels, self.labels or {})
-        object.__setattr__(self, "labels", labels)
+        require(self.precision in {"fp32", "bf16"}, "precision", self.precision, "fp32 or bf16")
+        for name, kind in (("labels", Labels), ("heads", Heads)):
+            given = getattr(self, name)
+            object.__setattr__(self, name, given if isinstance(given, kind) else build(kind, given or {}))
+        if self.labels.ranking == "plackett_luce":
+            require(self.margin == "none", "margin", self.margin, "none: a ranking has no strength")
+            require(self.label_smoothing == 0, "label_smoothing", self.label_smoothing, "0: it is for pairs")
+        object.__setattr__(self, "lora", lora(self.lora))
         object.__setattr__(self, "optimization", optimization(self.optimization))
 
 

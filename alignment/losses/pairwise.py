@@ -29,7 +29,7 @@ def corrected(wins: Share, losses: Share, share_wrong: float, *, robust: bool = 
         wins, losses: what was said, as shares of all that was said.
         robust: False mixes the two (cDPO: Mitchell 2023): the most that a label can say is 1 - share_wrong. True
             undoes the noise, so that the expected loss is that of clean labels (Chowdhury et al. 2024,
-            arXiv:2403.00409, eq. 12): (1 - e) and -e, over 1 - 2e.
+            arXiv:2403.00409): (1 - e) and -e, over 1 - 2e.
     """
     if robust:
         scale = 1 - 2 * share_wrong

@@ -1,6 +1,9 @@
-"""The losses of a reward model: one loss a pair, shape (B,), in nats."""
+"""The losses of a reward model, in nats: one a pair or text, shape (B,), or one a ranking."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -69,7 +72,7 @@ def davidson(
     Raises:
         ValueError: shapes differ, the batch is empty, or a margin is asked for and none is given.
 
-    Source: Davidson 1970, "On extending the Bradley-Terry model to accommodate ties", eq. 2.3.
+    Source: Davidson 1970, "On extending the Bradley-Terry model to accommodate ties in paired comparison experiments".
     """
     half = _difference(first, second, margins, margin) / 2
     wins, defeats = corrected(outcomes[:, 0], outcomes[:, 1], label_smoothing, robust=robust)
@@ -85,6 +88,61 @@ def centering(first: Tensor, second: Tensor) -> Tensor:
     """
     require_pairs(first, second)
     return (first + second).square()
+
+
+def safety(costs: Tensor, unsafe: Tensor) -> Tensor:
+    """Negative log-likelihood of absolute safety labels: a text is unsafe with probability sigmoid(cost), shape (B,).
+
+    Args:
+        costs: scores of the cost head, shape (B,). 0 is the boundary: above it unsafe is the likelier.
+        unsafe: share of the votes that call the text unsafe, shape (B,), 0 to 1.
+
+    Source: the sign terms of the cost model of Safe RLHF, Dai et al. 2023, arXiv:2310.12773; without its pairwise
+    term, which may put two safe texts on both sides of 0.
+    """
+    require_pairs(costs, unsafe)
+    return unsafe * F.softplus(-costs) + (1 - unsafe) * F.softplus(costs)
+
+
+def plackett_luce(scores: Tensor, tiers: Sequence[Sequence[int]], log_nu: Tensor | None = None) -> Tensor:
+    """Negative log-likelihood of one ranking: the best tier is chosen from all, the next from those left. A scalar.
+
+    Args:
+        scores: of K completions, shape (K,).
+        tiers: places 0 to K - 1, best tier first; those of one tier are tied. Places may be left out.
+        log_nu: log of the tie parameter, a scalar. A set S is chosen in proportion to nu^(|S| - 1) times exp of its
+            mean score, over all sets of those left: the Davidson-Luce model. Two completions are Davidson's case, and
+            without ties and nu = 0 it is Plackett-Luce. None leaves ties out: each of a tier is chosen over those
+            below it alone, and nothing is said within the tier.
+
+    Source: Plackett 1975; Luce 1959; with ties Turner et al. 2020, "Modelling rankings in R: the PlackettLuce
+    package", doi:10.1007/s00180-020-00959-3, and Firth et al. 2019, arXiv:1909.07123; here with one parameter for ties
+    of all sizes in place of one for each.
+    """
+    loss = scores.new_zeros(())
+    for level, tier in enumerate(tiers):
+        below = [place for lower in tiers[level + 1 :] for place in lower]
+        if log_nu is not None:
+            loss = loss + _chosen_set(scores, list(tier), [*tier, *below], log_nu)
+        elif below:
+            rivals = torch.stack([torch.logsumexp(scores[[place, *below]], dim=0) for place in tier])
+            loss = loss + (rivals - scores[list(tier)]).sum()
+    return loss
+
+
+def _chosen_set(scores: Tensor, chosen: list[int], left: list[int], log_nu: Tensor) -> Tensor:
+    """Negative log-likelihood that this set is chosen among all sets of those left."""
+    members = _subsets(len(left)).to(scores)  # (2^n - 1, n)
+    sizes = members.sum(dim=1)
+    logits = members @ scores[left] / sizes + (sizes - 1) * log_nu
+    own = scores[chosen].mean() + (len(chosen) - 1) * log_nu
+    return torch.logsumexp(logits, dim=0) - own
+
+
+@cache
+def _subsets(size: int) -> Tensor:
+    """(2^size - 1, size): a row of 0 and 1 for each set that is not empty."""
+    return torch.tensor([[number >> place & 1 for place in range(size)] for number in range(1, 2**size)])
 
 
 def _difference(first: Tensor, second: Tensor, margins: Tensor | None, margin: str) -> Tensor:

@@ -35,6 +35,13 @@ def tie(prompt: str, first: str, second: str, *, comparison: int, split: str = "
     }  # fmt: skip
 
 
+def judgment(prompt: str, completions: Sequence[str], ranking: list | None, *, comparison: int, **said) -> dict:
+    """One annotator's answer; `said` may name the annotator, ratings, safety, and any other column."""
+    row = {"judgment": comparison, "comparison": comparison, "split": "train", "group": f"group {comparison % 12}"}
+    row |= {"prompt": user(prompt), "completions": list(completions), "ranking": ranking, "strength": None}
+    return {**row, "both_bad": False, "annotator": "a", "origin": "import", "purpose": "", **said}
+
+
 def planted_pairs(n: int, *, seed: int, good: str = "great", bad: str = "bad", groups: int = 12) -> list[dict]:
     """The chosen answer holds `good`, the rejected one `bad`; all other words are drawn at random."""
     generator = np.random.default_rng(seed)

@@ -15,9 +15,11 @@ from trl import DPOConfig, DPOTrainer, RewardTrainer, SFTConfig, SFTTrainer
 from trl import RewardConfig as TRLRewardConfig
 
 from alignment.config import RewardConfig, build
+from alignment.judgments import EQUAL
+from alignment.labels import said_by_pairs
 from alignment.model import load_policy, load_reward
 from alignment.pairs import encode_pairs, read_pairs
-from alignment.reward_data import encode, judged
+from alignment.reward_data import encode, gather
 from alignment.reward_objective import batch_of, terms, total
 from alignment.scores import unit_scores
 from alignment.sft import accumulate, dialogue_loss, encode_row, learnt_tokens
@@ -87,7 +89,8 @@ def test_the_reward_loss_equals_trl(models, tokenizer, tmp_path, margin, coeffic
     batch, theirs = their_batch_and_loss(trainer)
 
     snapshot, model = write_snapshot(tmp_path / "snapshot", PAIRS), load_reward(models / "reward")
-    examples, _ = encode(tokenizer, judged(read_pairs(snapshot.path, "train")), 256)
+    comparisons = gather(said_by_pairs(read_pairs(snapshot.path, "train"), 0.0, EQUAL))
+    examples, _ = encode(tokenizer, comparisons, 256, {"reward": [0]})
     config = build(RewardConfig, {"margin": margin, "centering": coefficient or 0.0})
     mine = batch_of(examples, [], model.device)
     ours = total(terms(unit_scores(model, mine.units, tokenizer.pad_token_id), mine, config))

@@ -7,9 +7,12 @@ import pytest
 import torch
 
 from alignment.config import EXIT_BAD_INPUT, EXIT_DONE, EXIT_NON_FINITE, RewardConfig, build
+from alignment.counterfactual_units import counterfactual_pool, draw_counterfactuals
+from alignment.judgments import EQUAL
+from alignment.labels import said_by_pairs
 from alignment.model import load_reward, reward_from_policy
 from alignment.pairs import read_pairs, read_ties
-from alignment.reward_data import counterfactual_pool, draw_counterfactuals, encode, judged
+from alignment.reward_data import encode, gather
 from alignment.reward_objective import batch_of, terms, total
 from alignment.scores import backward, end_scores, scores_of, unit_scores
 from tests.alignment.snapshots import (
@@ -30,9 +33,13 @@ def model(parent):
     return reward_from_policy(parent.path)
 
 
+def judged(pairs):
+    return gather(said_by_pairs(pairs, 1.0, EQUAL))
+
+
 def encoded(tokenizer, tmp_path, rows):
     snapshot = write_snapshot(tmp_path / "snapshot", rows)
-    return encode(tokenizer, judged(read_pairs(snapshot.path, "train")), 128)[0]
+    return encode(tokenizer, judged(read_pairs(snapshot.path, "train")), 128, {"reward": [0]})[0]
 
 
 def test_a_planted_preference_is_learned_and_holds_on_pairs_never_seen(tmp_path, parent):
@@ -59,7 +66,7 @@ def test_the_saved_model_gives_the_score_it_had_and_transformers_agrees(tmp_path
     job = make_job("reward", tmp_path / "out", {"optimization": FAST}, snapshot=snapshot, parent=parent)
     run(job, tmp_path)
     model = load_reward(tmp_path / "out" / "checkpoint")
-    examples, _ = encode(tokenizer, judged(read_pairs(snapshot.path, "train")), 128)
+    examples, _ = encode(tokenizer, judged(read_pairs(snapshot.path, "train")), 128, {"reward": [0]})
 
     ours = scores_of(model, [example.texts for example in examples[:3]], tokenizer.pad_token_id)
 
@@ -116,7 +123,7 @@ def test_ties_pull_scores_together(tmp_path, parent, tokenizer):
         job = make_job("reward", tmp_path / f"out{weight}", config, snapshot=snapshot, parent=parent)
         run(job, tmp_path)
         model = load_reward(tmp_path / f"out{weight}" / "checkpoint")
-        tied, _ = encode(tokenizer, judged(read_ties(snapshot.path, "train")), 128)
+        tied, _ = encode(tokenizer, judged(read_ties(snapshot.path, "train")), 128, {"reward": [0]})
         assert len(tied) == 48
         scores = scores_of(model, [example.texts for example in tied], 0).view(-1, 2)
         margins.append((scores[:, 0] - scores[:, 1]).abs().mean().item())

@@ -7,7 +7,7 @@ import torch
 from torch.autograd import gradcheck
 
 from alignment.losses.pairwise import corrected, weighted_mean
-from alignment.losses.reward import bradley_terry, centering, davidson
+from alignment.losses.reward import bradley_terry, centering, davidson, plackett_luce, safety
 
 LN2 = math.log(2)
 WIN, DEFEAT, TIE = ([1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0])
@@ -99,6 +99,85 @@ def test_a_tie_pulls_together_whichever_side_is_ahead():
     assert second.grad.item() == pytest.approx(-slope)
 
 
+def test_a_ranking_without_ties_is_plackett_luce_by_hand():
+    # the best is chosen from exp 2, 1, 0, then the next from 1, 0
+    loss = plackett_luce(scores(1.0, 2.0, 0.0), [[1], [0], [2]])
+    by_hand = math.log(math.e**2 + math.e + 1) - 2 + math.log(math.e + 1) - 1
+    assert loss.item() == pytest.approx(by_hand)
+
+
+def test_a_ranking_of_two_is_the_pair_loss():
+    pair, log_nu = scores(0.7, -0.4), torch.tensor(-0.3, dtype=torch.float64)
+    assert plackett_luce(pair, [[0], [1]]).item() == pytest.approx(bradley_terry(pair[:1], pair[1:]).item())
+    for tiers, said in (([[0], [1]], WIN), ([[1], [0]], DEFEAT), ([[0, 1]], TIE)):
+        by_pair = davidson(pair[:1], pair[1:], outcomes(said), log_nu)
+        assert plackett_luce(pair, tiers, log_nu).item() == pytest.approx(by_pair.item())
+
+
+def test_the_probabilities_of_all_rankings_with_ties_sum_to_one():
+    worths, log_nu = scores(0.7, -0.4, 1.1, 0.0), torch.tensor(-0.3, dtype=torch.float64)
+    rankings = list(ordered_partitions([0, 1, 2, 3]))
+    assert len(rankings) == 75  # the ordered Bell number of 4
+    assert sum(math.exp(-plackett_luce(worths, tiers, log_nu).item()) for tiers in rankings) == pytest.approx(1)
+    strict = [tiers for tiers in rankings if len(tiers) == 4]
+    assert sum(math.exp(-plackett_luce(worths, tiers).item()) for tiers in strict) == pytest.approx(1)
+
+
+def ordered_partitions(places: list[int]):
+    """Every ranking with ties of these places."""
+    if not places:
+        yield []
+    for bits in range(1, 2 ** len(places)):
+        tier = [place for n, place in enumerate(places) if bits >> n & 1]
+        for rest in ordered_partitions([place for place in places if place not in tier]):
+            yield [tier, *rest]
+
+
+def test_where_ties_are_left_out_a_tier_only_beats_those_below_it():
+    worths = scores(1.0, 0.5, -1.0)
+    loss = plackett_luce(worths, [[0, 1], [2]])
+    assert loss.item() == pytest.approx(softplus(-2.0) + softplus(-1.5))
+    assert plackett_luce(worths, [[0, 1, 2]]).item() == 0
+
+
+def test_the_order_inside_a_tier_and_the_numbers_of_the_places_mean_nothing():
+    worths, log_nu = scores(1.0, 0.5, -1.0, 0.2), torch.tensor(0.4, dtype=torch.float64)
+    turned = worths[[3, 2, 1, 0]]
+    for nu in (None, log_nu):
+        loss = plackett_luce(worths, [[0, 3], [1], [2]], nu).item()
+        assert plackett_luce(worths, [[3, 0], [1], [2]], nu).item() == pytest.approx(loss)
+        assert plackett_luce(turned, [[3, 0], [2], [1]], nu).item() == pytest.approx(loss)
+        assert plackett_luce(worths + 5, [[0, 3], [1], [2]], nu).item() == pytest.approx(loss)
+
+
+def test_a_safety_label_is_absolute():
+    loss = safety(scores(2.0, 2.0, 0.0), scores(1.0, 0.0, 0.3))
+    assert loss.tolist() == pytest.approx([softplus(-2), softplus(2), LN2])
+
+
+def test_the_robust_form_recovers_the_difference_behind_noisy_labels_and_the_mixture_shrinks_it():
+    true, wrong = 2.0, 0.2
+    clean = 1 / (1 + math.exp(-true))
+    share = torch.tensor([(1 - wrong) * clean + wrong * (1 - clean)], dtype=torch.float64)  # of votes, after flips
+
+    def fitted(**how) -> float:
+        difference = scores(0.0)
+        optimizer = torch.optim.LBFGS([difference], max_iter=200, line_search_fn="strong_wolfe")
+
+        def loss():
+            optimizer.zero_grad()
+            value = bradley_terry(difference, torch.zeros_like(difference), share=share, **how).sum()
+            value.backward()
+            return value
+
+        optimizer.step(loss)
+        return difference.item()
+
+    assert fitted(label_smoothing=wrong, robust=True) == pytest.approx(true, abs=1e-3)
+    assert fitted() == pytest.approx(math.log(share.item() / (1 - share.item())), abs=1e-3)  # 1.01: noise shrinks it
+    assert fitted(label_smoothing=wrong) < fitted() < true  # and cDPO shrinks it further
+
+
 def test_a_constant_added_to_both_scores_changes_nothing():
     chosen, rejected = scores(0.1, 2.0, -3.0), scores(0.4, 1.0, 5.0)
     log_nu, said = torch.tensor(0.3, dtype=torch.float64), outcomes(WIN, TIE, [0.5, 0.2, 0.3])
@@ -133,6 +212,14 @@ def test_the_derivatives_of_the_pair_losses(margin, smoothing, robust):
     log_nu = torch.tensor(-0.4, dtype=torch.float64, requires_grad=True)
     assert gradcheck(lambda a, b, c: davidson(a, b, said, c, **how), (first, second, log_nu))
     assert gradcheck(centering, (first, second))
+
+
+def test_the_derivatives_of_rankings_and_safety():
+    worths, log_nu = scores(0.2, -1.0, 3.0, 0.4), torch.tensor(-0.4, dtype=torch.float64, requires_grad=True)
+    for tiers in ([[2], [0, 3], [1]], [[0, 1, 2, 3]], [[3], [1], [0], [2]], [[1, 2], [3]]):
+        assert gradcheck(lambda s, nu, tiers=tiers: plackett_luce(s, tiers, nu), (worths, log_nu))
+        assert gradcheck(lambda s, tiers=tiers: plackett_luce(s, tiers), (worths,))
+    assert gradcheck(lambda c: safety(c, scores(1.0, 0.0, 0.3, 0.5).detach()), (worths,))
 
 
 def test_large_differences_stay_finite():
