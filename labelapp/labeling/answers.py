@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.utils.translation import gettext
@@ -267,5 +267,5 @@ def as_lists(ranking: Tiers | None) -> list[list[int]] | None:
 
 def body_hash(answer: Answer, **said) -> str:
     """SHA-256 of what was said and about what. Not the time it took: a retry took longer and says the same."""
-    body = json.dumps(asdict(answer) | said, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    body = json.dumps(vars(answer) | said, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(body.encode()).hexdigest()

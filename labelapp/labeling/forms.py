@@ -27,6 +27,7 @@ FIELDS = {
     "active_seconds": forms.FloatField(required=False, min_value=0),
     "seen": forms.CharField(required=False, max_length=200),
 }
+LEFT_OUT = {name: field.clean(None) for name, field in FIELDS.items() if not field.required}
 
 
 class AnswerForm:
@@ -57,6 +58,8 @@ class AnswerForm:
         }
 
     def _cleaned(self, name: str, field: forms.Field) -> Any:
+        if name in LEFT_OUT and name not in self.data:
+            return LEFT_OUT[name]
         try:
             return field.clean(self.data.get(name))
         except ValidationError as error:

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from django.db import connection
 from psycopg.types.json import Jsonb
 
 from labelapp.labeling.claims import Claim
 from labelapp.models import Judgment
-from labelapp.models.prepared import read_rows
+from labelapp.models.prepared import as_instance, read_rows
 
 # A lease that has run out does not matter while nobody took the slot.
 SUBMIT = """
@@ -50,17 +49,16 @@ SUBMIT = SUBMIT.format(columns=", ".join(COLUMNS), values=", ".join(f"%({name})s
 JSON = ("ranking", "ratings", "safety", "spans")
 
 
+STORED = {"external_annotator": "", "withdrawn": False, "surplus": False, "implied_by_id": None}  # as SUBMIT has it
+
+
 def submit(claim: Claim, labeler, row: dict[str, Any]) -> Judgment | None:
-    """Close the slot if it is the labeler's, or nobody's, and store; None if it went to somebody else or is done."""
+    """Close the slot if it is the labeler's, or nobody's, and store; None if it went to somebody else or is done.
+
+    The judgment is as it is in the table now; its slot's `purpose` and `project_id` come with it.
+    """
     about = {"slot": claim.slot_id, "comparison": claim.comparison_id, "labeler": labeler.pk}
     values = row | {name: row[name] if row[name] is None else Jsonb(row[name]) for name in JSON}
     rows = read_rows(SUBMIT, values | about | {"token": claim.claim_token})
-    return _stored(claim, labeler, row, **rows[0]) if rows else None
-
-
-def _stored(claim: Claim, labeler, row: dict[str, Any], *, purpose: str, project_id: int, **given: Any) -> Judgment:
-    """The judgment as it is in the table now; its slot's purpose and project come with it."""
-    judgment = Judgment(**row, **given, slot_id=claim.slot_id, comparison_id=claim.comparison_id, labeler_id=labeler.pk)
-    judgment._state.adding, judgment._state.db = False, connection.alias
-    judgment.purpose, judgment.project_id = purpose, project_id
-    return judgment
+    fixed = STORED | {f"{name}_id": key for name, key in about.items()}
+    return as_instance(Judgment, row | fixed | rows[0]) if rows else None

@@ -154,7 +154,7 @@ def test_consent_costs_no_statement_on_the_usual_path(web, project, wanted, djan
         make_comparison(project)
     submit(web, form_of(web.get(PAGE)), headers=HTMX)
     form = form_of(web.get(PAGE))
-    with django_assert_max_num_queries(4 + 2):
+    with django_assert_max_num_queries(3 + 2):
         assert submit(web, form, headers=HTMX).status_code == 200
 
 

@@ -145,7 +145,7 @@ def test_for_htmx_the_answer_to_a_submit_is_the_section_with_the_next_item(web, 
     assert (judgment.both_bad, judgment.active_seconds) == (True, 12.5)
 
 
-def test_a_submit_with_the_next_item_costs_four_statements(
+def test_a_submit_with_the_next_item_costs_three_statements(
     web, project, django_assert_max_num_queries
 ):
     make_comparison(project), make_comparison(project)
@@ -153,8 +153,8 @@ def test_a_submit_with_the_next_item_costs_four_statements(
     submit(web, form, headers=HTMX)  # reads the protocol, once a process
     make_comparison(project)
     form = form_of(web.get(PAGE))
-    # Session; person with memberships; submit; claim with all that is shown.
-    with django_assert_max_num_queries(4):
+    # Session with its person; submit; claim with all that is shown.
+    with django_assert_max_num_queries(3):
         assert submit(web, form, headers=HTMX).status_code == 200
 
 

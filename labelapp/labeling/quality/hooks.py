@@ -34,9 +34,9 @@ def _after_vote(judgment: Judgment, project: Project) -> None:
         add_place_on_disagreement(judgment.comparison_id, project)
     if judgment.purpose or judgment.surplus:
         return
-    if not judgment.replaces_id and drawn("gold", judgment) < gold_chance(project.gold_share):
+    if not judgment.replaces_id and is_drawn("gold", judgment, gold_chance(project.gold_share)):
         hand_gold(project, judgment.labeler_id)
-    if compares(judgment) and drawn("repeat", judgment) < project.repeat_share:
+    if compares(judgment) and is_drawn("repeat", judgment, project.repeat_share):
         plan_repeat(judgment)
 
 
@@ -55,6 +55,11 @@ def after_revision(judgment: Judgment) -> None:
 def after_undo(judgment: Judgment) -> None:
     """What was withdrawn is not repeated."""
     drop_repeat(judgment)
+
+
+def is_drawn(what: str, judgment: Judgment, share: float) -> bool:
+    """Whether this is one of the share that is drawn."""
+    return share > 0 and drawn(what, judgment) < share
 
 
 def drawn(what: str, judgment: Judgment) -> float:
