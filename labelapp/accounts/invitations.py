@@ -103,7 +103,8 @@ def join(*, token: str, user: User) -> Joined:
         Invitation.objects.filter(pk=invitation.pk).update(uses_left=F("uses_left") + 1)
     member.role = invitation.role if higher else member.role
     member.tags = list(dict.fromkeys([*member.tags, *invitation.tags]))
-    member.save(update_fields=["role", "tags"])
+    member.passed_until = None  # with other tags there may be something
+    member.save(update_fields=["role", "tags", "passed_until"])
     return Joined("raised" if higher else "already", member)
 
 

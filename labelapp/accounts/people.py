@@ -38,7 +38,7 @@ def change_role(*, member: Membership, role: str) -> None:
 
 def set_tags(*, member: Membership, tags: Sequence[str]) -> None:
     """Replace the tags of a member. Raises PeopleRefused."""
-    Membership.objects.filter(pk=member.pk).update(tags=checked_tags(tags))
+    Membership.objects.filter(pk=member.pk).update(tags=checked_tags(tags), passed_until=None)
 
 
 def set_cap(*, member: Membership, cap: int | None) -> None:

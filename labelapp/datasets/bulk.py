@@ -147,6 +147,7 @@ def apply_order(change: BulkChange) -> str:
         )
     done = ACTIONS[change.order["action"]](change.project, change.order)
     recount_soon(change.project)
+    change.project.look_again()
     return done
 
 

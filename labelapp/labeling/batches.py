@@ -48,6 +48,7 @@ def set_priority(batch: Batch, priority: int) -> None:
     """Hand the batch out sooner (a lower number) or later. Raises BadBatch."""
     _check_priority(priority)
     _hand_out(batch.comparisons.all(), priority)
+    batch.project.look_again()
     Batch.objects.filter(pk=batch.pk).update(priority=priority)
 
 

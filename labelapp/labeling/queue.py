@@ -128,6 +128,7 @@ def create_comparisons(
             _place_completions(new, [completions for _, completions in missing.values()])
             if slots:
                 _open_slots(new, [len(c) for _, c in missing.values()], priority, rng or random.Random())
+                project.look_again()
     return [rows[key] for key, *_ in wanted]
 
 

@@ -1,7 +1,8 @@
 """A project, how its queue is run, and the texts every judgment cites: guidelines, protocol and consent."""
 
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Q
+from django.db.models.functions import Now
 
 
 class ProjectQuerySet(models.QuerySet):
@@ -68,6 +69,11 @@ class Project(models.Model):
     def lock(self) -> None:
         """Be the only one who locked it until the transaction ends; others can make rows that cite it meanwhile."""
         Project.objects.select_for_update(no_key=True).get(pk=self.pk)
+
+    def look_again(self) -> None:
+        """Once this is committed, nobody passes over a part of the queue because it held nothing for them before."""
+        waiting = self.memberships.filter(passed_until__gt=Now())
+        transaction.on_commit(lambda: waiting.update(passed_until=None))
 
 
 class NumberedText(models.Model):

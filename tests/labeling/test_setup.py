@@ -485,6 +485,15 @@ def test_open_comparisons_get_the_missing_places_in_balanced_orders(project, cli
     assert "0 places" in post(client, "setup_queue_extend", project).content.decode()
 
 
+def test_a_long_queue_is_extended_chunk_by_chunk_each_once(project, monkeypatch):
+    monkeypatch.setattr("labelapp.labeling.setup.extension.CHUNK", 2)
+    comparisons = [make_comparison(project) for _ in range(5)]
+    Project.objects.filter(pk=project.pk).update(overlap=2)
+    assert extend_open_comparisons(project=project) == 5
+    assert [comparison.slots.count() for comparison in comparisons] == [2] * 5
+    assert extend_open_comparisons(project=project) == 0
+
+
 @pytest.mark.django_db(transaction=True)
 def test_two_admins_extend_at_once_while_labelers_judge_and_each_comparison_gets_its_number(project):
     people = [make_user() for _ in range(3)]

@@ -25,25 +25,30 @@ def extend_open_comparisons(*, project: Project, rng: random.Random | None = Non
     Finished comparisons stay as they are. Where it is cut off it goes on when called again; called twice at once, each
     comparison is extended once.
     """
-    rng, added, rows = rng or random.Random(), 0, True
+    rng, added, last = rng or random.Random(), 0, 0
     overlap = Project.objects.values_list("overlap", flat=True).get(pk=project.pk)
-    while rows:
-        rows, new = _extend_some(project, overlap, rng)
+    while last is not None:
+        last, new = _extend_some(project, overlap, last, rng)
         added += new
+    project.look_again()
     return added
 
 
 @transaction.atomic
-def _extend_some(project: Project, overlap: int, rng: random.Random) -> tuple[int, int]:
-    """Lock a chunk, so that nobody else adds to the same comparisons, and add to it. How many, and places added."""
-    rows = list(wanting(project, overlap).select_for_update(no_key=True, of=("self",)).order_by("pk")[:CHUNK])
+def _extend_some(project: Project, overlap: int, after: int, rng: random.Random) -> tuple[int | None, int]:
+    """Lock the chunk after this comparison, so that nobody else adds to the same ones, and add to it.
+
+    Returns its last comparison, None where there was nothing left, and the number of places added.
+    """
+    locked = wanting(project, overlap).select_for_update(no_key=True, of=("self",))
+    rows = list(locked.filter(pk__gt=after).order_by("pk")[:CHUNK])
     there = defaultdict(list)
     for slot in Slot.objects.filter(comparison__in=rows).order_by("number"):
         there[slot.comparison_id].append(slot)
     new = [slot for row in rows for slot in _more_slots(row, there[row.pk], overlap, rng)]
     Slot.objects.bulk_create(new, batch_size=CHUNK)
     Comparison.objects.filter(pk__in=[row.pk for row in rows]).update(overlap=overlap)
-    return len(rows), len(new)
+    return (rows[-1].pk if rows else None), len(new)
 
 
 def _more_slots(comparison: Comparison, there: list[Slot], overlap: int, rng: random.Random) -> list[Slot]:
