@@ -11,8 +11,8 @@ from typing import Any
 from alignment.config import Job
 from alignment.manifest import file_sha256
 
-# Config fields that name files.
-FILE_FIELDS = {"text", "held_out_text", "rows", "held_out_rows", "prompts", "weights_file"}
+# Config fields that name files or folders.
+FILE_FIELDS = {"text", "held_out_text", "rows", "held_out_rows", "prompts", "weights_file", "reference_cache"}
 
 
 def card_of(job: Job, config: Any, *, metrics: list[dict[str, Any]], **facts: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from alignment.losses.preference import (
     simple_preference,
 )
 from alignment.pairs import EncodedPair
-from alignment.sequences import MICRO_TOKENS, Row, frozen_logprobs, sequence_logprobs
+from alignment.sequences import Passes, Row, frozen_logprobs, sequence_logprobs
 
 
 def rows_of(pairs: Sequence[EncodedPair]) -> list[Row]:
@@ -73,19 +73,17 @@ def accumulate(
     reference: Tensor | None,
     weights: Tensor,
     config: Any,
-    *,
-    pad_id: int,
-    tokens: int = MICRO_TOKENS,
+    passes: Passes,
 ) -> dict[str, float]:
     """Add the gradient of the weighted mean loss of B pairs with weights (B,); returns the step's figures.
 
-    How the pairs are cut into passes of at most `tokens` padded tokens changes nothing but memory.
+    How the pairs are cut into passes changes nothing but memory.
     """
     policy, losses = torch.zeros(len(pairs), 2, device=model.device), 0.0
     shares = (weights / weights.sum()).to(model.device)
-    for group in micro_batches([2 * p.tokens for p in pairs], range(len(pairs)), tokens):
+    for group in micro_batches([2 * p.tokens for p in pairs], range(len(pairs)), passes.tokens):
         some = [pairs[i] for i in group]
-        logprobs = sequence_logprobs(model, rows_of(some), pad_id).view(-1, 2)
+        logprobs = sequence_logprobs(model, rows_of(some), passes).view(-1, 2)
         known = None if reference is None else reference[group]
         loss = (pair_losses(logprobs, known, lengths_of(some, logprobs), config) * shares[group]).sum()
         loss.backward()
@@ -133,10 +131,10 @@ def figures(policy: Tensor, reference: Tensor | None, tokens: Tensor, config: An
 
 @torch.no_grad()
 def measure(
-    model: PreTrainedModel, pairs: Sequence[EncodedPair], reference: Tensor | None, config: Any, *, pad_id: int
+    model: PreTrainedModel, pairs: Sequence[EncodedPair], reference: Tensor | None, config: Any, passes: Passes
 ) -> dict[str, float]:
     """The loss and the accuracy on held-out pairs."""
-    policy = frozen_logprobs(model, rows_of(pairs), pad_id).view(-1, 2)
+    policy = frozen_logprobs(model, rows_of(pairs), passes).view(-1, 2)
     tokens = lengths_of(pairs, policy)
     losses, found = pair_losses(policy, reference, tokens, config), figures(policy, reference, tokens, config)
     return {"validation_loss": losses.mean().item(), "validation_accuracy": found["accuracy"]}

@@ -23,8 +23,9 @@ from alignment.config.preferences import REFERENCE_FREE
 from alignment.loop import Guard, Step, Watch
 from alignment.model import load_policy, save_checkpoint
 from alignment.pairs import EncodedPair, encode_pairs, part_groups, read_pairs
+from alignment.precision import prepare_for_training
 from alignment.reference import cached_reference
-from alignment.sequences import frozen_logprobs
+from alignment.sequences import Passes, frozen_logprobs
 from alignment.text import load_tokenizer
 from alignment.unpaired import Example
 
@@ -63,7 +64,7 @@ def read_data(tokenizer: PreTrainedTokenizerBase, snapshot: Path, config: Prefer
         return encoded, len(dropped)
 
     kto = config.loss == "kto"
-    rows = unpaired.read_labeled(snapshot, config.unpaired) if kto else read_pairs(snapshot, "train")
+    rows = unpaired.read_labeled(snapshot, config) if kto else read_pairs(snapshot, "train")
     kept, set_aside = part_groups(rows, share=VALIDATION_SHARE, most=VALIDATION_ROWS)
     if kto and unpaired.prompt_count(set_aside) < 2:  # without a second prompt there is no baseline
         kept, set_aside = rows, []
@@ -81,7 +82,8 @@ def train(job: Job, config: PreferenceConfig, model: PreTrainedModel, data: Data
     No clock is among them: a run that was killed and resumed ends in the very same artifact.
     """
     kind = unpaired if config.loss == "kto" else paired
-    reference, held_out_reference = references(job, config, model, data, kind, pad_id)
+    passes = Passes(pad_id, precision=prepare_for_training(model, config, job.seed))
+    reference, held_out_reference = references(job, config, model, data, kind, passes)
     plan, lengths = config.optimization, [item.tokens for item in data.train]
     steps = step_count(len(lengths), batch_size=plan.batch_size, epochs=plan.epochs, max_steps=plan.max_steps)
 
@@ -90,28 +92,31 @@ def train(job: Job, config: PreferenceConfig, model: PreTrainedModel, data: Data
         batch = [data.train[i] for i in rows]
         weights = torch.tensor([item.weight for item in batch])
         known = None if reference is None else reference[rows]
-        values = kind.accumulate(model, batch, known, weights, config, pad_id=pad_id)
+        values = kind.accumulate(model, batch, known, weights, config, passes)
         return Step(values[paired.loss_key(config.loss)], sum(row.tokens for row in kind.rows_of(batch)), values)
 
     def measure() -> dict[str, float]:
-        return kind.measure(model, data.validation, held_out_reference, config, pad_id=pad_id)
+        return kind.measure(model, data.validation, held_out_reference, config, passes)
 
     watch = Watch(measure, "validation_loss", higher_is_better=False) if data.validation else None
     facts = loop.train(job, plan, model, steps=steps, take_step=take_step, watch=watch, guards=guards_of(config))
-    return {"pairs": len(data.train), "validation_pairs": len(data.validation), **facts}
+    counts = {"pairs": len(data.train), "validation_pairs": len(data.validation)}
+    return {**counts, "precision": passes.precision, **facts}
 
 
 def references(
-    job: Job, config: PreferenceConfig, model: PreTrainedModel, data: Data, kind: ModuleType, pad_id: int
+    job: Job, config: PreferenceConfig, model: PreTrainedModel, data: Data, kind: ModuleType, passes: Passes
 ) -> tuple[Tensor | None, Tensor | None]:
     """Log-probabilities (N, 2) under the parent of the training and of the held-out rows; none for SimPO and ORPO.
 
-    The model is still the parent: the saved state is loaded after this.
+    The model is still the parent, with LoRA too: a fresh adapter changes nothing, and the saved state is loaded later.
+    So no second copy of the weights is ever held.
     """
     if config.loss in REFERENCE_FREE:
         return None, None
     rows = kind.rows_of([*data.train, *data.validation])
-    known = cached_reference(job, config.reference_cache, rows, lambda: frozen_logprobs(model, rows, pad_id))
+    cache, precision = config.reference_cache, passes.precision
+    known = cached_reference(job, cache, rows, precision, lambda: frozen_logprobs(model, rows, passes))
     known = known.to(model.device).view(-1, 2)
     return known[: len(data.train)], known[len(data.train) :]
 

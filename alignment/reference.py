@@ -21,14 +21,16 @@ from alignment.state import replace_tensors
 FOLDER = "reference"  # below the output, where the config names no place
 
 
-def cached_reference(job: Job, cache: str, rows: Sequence[Row], compute: Callable[[], Tensor]) -> Tensor:
+def cached_reference(
+    job: Job, cache: str, rows: Sequence[Row], precision: str, compute: Callable[[], Tensor]
+) -> Tensor:
     """(N,) log-probabilities in nats of the rows under the job's parent, summed over each completion's tokens.
 
     Args:
         cache: a directory that runs share; empty for one below the job's output.
         compute: called where no sound file is found; what it returns is kept.
     """
-    name = f"{reference_key(job.inputs['parent'].sha256, rows)}.safetensors"
+    name = f"{reference_key(job.inputs['parent'].sha256, rows, precision)}.safetensors"
     places = [Path(cache)] if cache else [Path(home) / FOLDER for home in (job.output, job.resume_from) if home]
     for place in places:
         found = read_reference(place / name, len(rows))
@@ -40,9 +42,9 @@ def cached_reference(job: Job, cache: str, rows: Sequence[Row], compute: Callabl
     return made
 
 
-def reference_key(parent: str, rows: Sequence[Row]) -> str:
-    """SHA-256 over the parent's digest and every row's token ids: the tokenizer and its template are in the ids."""
-    digest = hashlib.sha256(parent.encode())
+def reference_key(parent: str, rows: Sequence[Row], precision: str) -> str:
+    """SHA-256 over the parent's digest, the precision and every row's ids: tokenizer and template are in the ids."""
+    digest = hashlib.sha256(f"{parent} {precision}\0".encode())
     for row in rows:
         for ids in row:
             digest.update(len(ids).to_bytes(4) + np.asarray(ids, dtype="<i4").tobytes())

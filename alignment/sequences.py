@@ -11,8 +11,9 @@ from transformers import PreTrainedModel
 
 from alignment.batches import mask_of, micro_batches, pad
 from alignment.logprob import completion_logprobs
+from alignment.precision import autocast
 
-MICRO_TOKENS = 16384  # padded tokens of one forward pass
+MICRO_TOKENS = 16384
 
 
 class Row(NamedTuple):
@@ -24,6 +25,14 @@ class Row(NamedTuple):
     @property
     def tokens(self) -> int:
         return len(self.prompt) + len(self.completion)
+
+
+class Passes(NamedTuple):
+    """How rows go through a model."""
+
+    pad_id: int
+    tokens: int = MICRO_TOKENS  # padded tokens of one forward pass: changes nothing but memory
+    precision: str = "fp32"  # of matrix products
 
 
 class Batch(NamedTuple):
@@ -40,18 +49,20 @@ def collate(rows: Sequence[Row], pad_id: int) -> Batch:
     return Batch(pad(whole, pad_id), mask_of(whole), pad(completions, 0).bool())
 
 
-def sequence_logprobs(model: PreTrainedModel, rows: Sequence[Row], pad_id: int) -> Tensor:
-    """(N,) log-probabilities in nats of the completions given their prompts, summed over tokens with the end token."""
-    ids, mask, completion_mask = (t.to(model.device) for t in collate(rows, pad_id))
-    return completion_logprobs(model, ids, mask, completion_mask).sum(dim=1)
+def sequence_logprobs(model: PreTrainedModel, rows: Sequence[Row], passes: Passes) -> Tensor:
+    """(N,) log-probabilities in nats of the completions given their prompts, summed over tokens with the end token.
+
+    All rows in one pass.
+    """
+    ids, mask, completion_mask = (t.to(model.device) for t in collate(rows, passes.pad_id))
+    with autocast(passes.precision):
+        return completion_logprobs(model, ids, mask, completion_mask).sum(dim=1)
 
 
 @torch.no_grad()
-def frozen_logprobs(
-    model: PreTrainedModel, rows: Sequence[Row], pad_id: int, tokens: int = MICRO_TOKENS
-) -> Tensor:
-    """(N,) the same without a graph, in passes of at most `tokens` padded tokens."""
+def frozen_logprobs(model: PreTrainedModel, rows: Sequence[Row], passes: Passes) -> Tensor:
+    """(N,) the same without a graph, in as many passes as it takes."""
     found = torch.zeros(len(rows), device=model.device)
-    for group in micro_batches([row.tokens for row in rows], range(len(rows)), tokens):
-        found[group] = sequence_logprobs(model, [rows[i] for i in group], pad_id)
+    for group in micro_batches([row.tokens for row in rows], range(len(rows)), passes.tokens):
+        found[group] = sequence_logprobs(model, [rows[i] for i in group], passes)
     return found

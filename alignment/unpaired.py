@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,11 +18,12 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from alignment.batches import micro_batches
-from alignment.config import JobError
+from alignment.config import JobError, PreferenceConfig
+from alignment.config.preferences import Unpaired
 from alignment.losses.preference import implicit_reward, kahneman_tversky, reference_point
 from alignment.pairs import Pair, read_pairs
 from alignment.rows import read_jsonl
-from alignment.sequences import MICRO_TOKENS, Row, frozen_logprobs, sequence_logprobs
+from alignment.sequences import Passes, Row, frozen_logprobs, sequence_logprobs
 from alignment.text import Messages, as_messages, encode_completion, encode_prompt
 
 
@@ -51,11 +52,12 @@ class Example(NamedTuple):
         return len(self.prompt) + max(len(self.completion), len(self.other))
 
 
-def read_labeled(snapshot: Path, config: Any) -> list[Labeled]:
+def read_labeled(snapshot: Path, config: PreferenceConfig) -> list[Labeled]:
     """Every labeled completion of the training split that the config asks for. Raises JobError."""
-    found = from_pairs(read_pairs(snapshot, "train")) if config.pairs else []
-    if config.both_bad or config.criterion:
-        found += from_judgments(snapshot, config)
+    sources = config.unpaired
+    found = from_pairs(read_pairs(snapshot, "train")) if sources.pairs else []
+    if sources.both_bad or sources.criterion:
+        found += from_judgments(snapshot, sources)
     return found + (from_rows(config.rows) if config.rows else [])
 
 
@@ -78,7 +80,7 @@ def from_pairs(pairs: Sequence[Pair]) -> list[Labeled]:
     ]
 
 
-def from_judgments(snapshot: Path, config: Any) -> list[Labeled]:
+def from_judgments(snapshot: Path, sources: Unpaired) -> list[Labeled]:
     """What judgments say of a completion by itself: ratings of one criterion, and that all of a comparison are bad."""
     path, judged = snapshot / "judgments.jsonl", defaultdict(list)
     for number, row in read_jsonl(path, "judgments"):
@@ -86,27 +88,27 @@ def from_judgments(snapshot: Path, config: Any) -> list[Labeled]:
             raise JobError(f"{path} line {number} is no judgment; freeze the snapshot again")
         if row["split"] == "train":
             judged[row["comparison"]].append(row)
-    return [labeled for rows in judged.values() for labeled in _absolute(rows, config)]
+    return [labeled for rows in judged.values() for labeled in _absolute(rows, sources)]
 
 
-def _absolute(rows: list[dict], config: Any) -> Iterator[Labeled]:
+def _absolute(rows: list[dict], sources: Unpaired) -> Iterator[Labeled]:
     """The labels of one comparison's completions."""
     first = rows[0]
-    all_bad = config.both_bad and 2 * sum(bool(row.get("both_bad")) for row in rows) > len(rows)
+    all_bad = sources.both_bad and 2 * sum(bool(row.get("both_bad")) for row in rows) > len(rows)
     for place, text in enumerate(first["completions"]):
-        desirable = False if all_bad else _rated(rows, place, config)
+        desirable = False if all_bad else _rated(rows, place, sources)
         if desirable is not None:
             yield Labeled(as_messages(first["prompt"], "user"), text, desirable, 1.0, str(first["group"]))
 
 
-def _rated(rows: list[dict], place: int, config: Any) -> bool | None:
+def _rated(rows: list[dict], place: int, sources: Unpaired) -> bool | None:
     """Whether the mean rating is good or bad; None between the two, and without a rating."""
-    values = [(row.get("ratings") or {}).get(config.criterion) or [] for row in rows]
+    values = [(row.get("ratings") or {}).get(sources.criterion) or [] for row in rows]
     given = [ratings[place] for ratings in values if place < len(ratings) and ratings[place] is not None]
     mean = fmean(given) if given else None
-    if mean is None or config.undesirable_to < mean < config.desirable_from:
+    if mean is None or sources.undesirable_to < mean < sources.desirable_from:
         return None
-    return mean >= config.desirable_from
+    return mean >= sources.desirable_from
 
 
 def from_rows(path: str) -> list[Labeled]:
@@ -122,7 +124,7 @@ def from_rows(path: str) -> list[Labeled]:
 
 
 def encode_examples(
-    tokenizer: PreTrainedTokenizerBase, labeled: Sequence[Labeled], config: Any, *, max_length: int, seed: int
+    tokenizer: PreTrainedTokenizerBase, labeled: Sequence[Labeled], sources: Unpaired, *, max_length: int, seed: int
 ) -> tuple[list[Example], int]:
     """The examples that fit, and how many did not. Raises JobError where all are of one prompt.
 
@@ -134,7 +136,7 @@ def encode_examples(
     ]
     fitting = [i for i, row in enumerate(rows) if len(row.completion) < max_length]
     partners = mismatched([rows[i].prompt for i in fitting], seed)
-    sides, examples = {True: config.desirable_weight, False: config.undesirable_weight}, []
+    sides, examples = {True: sources.desirable_weight, False: sources.undesirable_weight}, []
     for i, partner in zip(fitting, partners, strict=True):
         desirable, (prompt, completion) = labeled[i].desirable, rows[i]
         prompt = prompt[-(max_length - len(completion)) :]
@@ -172,10 +174,8 @@ def accumulate(
     examples: Sequence[Example],
     reference: Tensor,
     weights: Tensor,
-    config: Any,
-    *,
-    pad_id: int,
-    tokens: int = MICRO_TOKENS,
+    config: PreferenceConfig,
+    passes: Passes,
 ) -> dict[str, float]:
     """Add the gradient of the weighted mean loss of B examples with weights (B,); returns the step's figures.
 
@@ -184,12 +184,12 @@ def accumulate(
 
     The baseline is the whole step's, so how the examples are cut into passes changes nothing.
     """
-    baseline = baseline_of(model, examples, reference[:, 1], pad_id, tokens)
+    baseline = baseline_of(model, examples, reference[:, 1], passes)
     policy, losses = torch.zeros(len(examples), device=model.device), 0.0
     shares = (weights / weights.sum()).to(model.device)
     desirable = torch.tensor([e.desirable for e in examples], device=model.device)
-    for group in micro_batches([e.tokens for e in examples], range(len(examples)), tokens):
-        logprobs = sequence_logprobs(model, [Row(examples[i].prompt, examples[i].completion) for i in group], pad_id)
+    for group in micro_batches([e.tokens for e in examples], range(len(examples)), passes.tokens):
+        logprobs = sequence_logprobs(model, [Row(examples[i].prompt, examples[i].completion) for i in group], passes)
         ratio = logprobs - reference[group, 0]
         loss = (kahneman_tversky(ratio, desirable[group], baseline, beta=config.beta) * shares[group]).sum()
         loss.backward()
@@ -199,14 +199,16 @@ def accumulate(
 
 @torch.no_grad()
 def baseline_of(
-    model: PreTrainedModel, examples: Sequence[Example], reference: Tensor, pad_id: int, tokens: int = MICRO_TOKENS
+    model: PreTrainedModel, examples: Sequence[Example], reference: Tensor, passes: Passes
 ) -> Tensor:
     """The reference point of a step: a scalar in nats, from the log-ratios of the mismatched completions."""
-    found = frozen_logprobs(model, [Row(e.prompt, e.other) for e in examples], pad_id, tokens)
+    found = frozen_logprobs(model, [Row(e.prompt, e.other) for e in examples], passes)
     return reference_point(found - reference)
 
 
-def figures(policy: Tensor, reference: Tensor, desirable: Tensor, baseline: Tensor, config: Any) -> dict[str, float]:
+def figures(
+    policy: Tensor, reference: Tensor, desirable: Tensor, baseline: Tensor, config: PreferenceConfig
+) -> dict[str, float]:
     """How a batch stands. Figures of a side are left out where the batch has no completion of it.
 
     Returns:
@@ -234,12 +236,12 @@ def figures(policy: Tensor, reference: Tensor, desirable: Tensor, baseline: Tens
 
 @torch.no_grad()
 def measure(
-    model: PreTrainedModel, examples: Sequence[Example], reference: Tensor, config: Any, *, pad_id: int
+    model: PreTrainedModel, examples: Sequence[Example], reference: Tensor, config: PreferenceConfig, passes: Passes
 ) -> dict[str, float]:
     """The loss and the accuracy on held-out examples."""
-    policy = frozen_logprobs(model, [Row(e.prompt, e.completion) for e in examples], pad_id)
+    policy = frozen_logprobs(model, [Row(e.prompt, e.completion) for e in examples], passes)
     desirable = torch.tensor([e.desirable for e in examples], device=model.device)
-    baseline = baseline_of(model, examples, reference[:, 1], pad_id)
+    baseline = baseline_of(model, examples, reference[:, 1], passes)
     losses = kahneman_tversky(policy - reference[:, 0], desirable, baseline, beta=config.beta)
     found = figures(policy, reference[:, 0], desirable, baseline, config)
     return {"validation_loss": losses.mean().item(), "validation_accuracy": found["accuracy"]}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from alignment.config.job import build, require
-from alignment.config.training import lora, optimization
+from alignment.config.training import PRECISIONS, lora, optimization
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,6 @@ class Terms:
 class Unpaired:
     """Where KTO's desirable and undesirable completions come from; nested under "unpaired"."""
 
-    rows: str = ""  # JSONL: {"prompt", "completion", "label": true or false}, and "weight" where rows differ in it
     pairs: bool = True  # the chosen completion of a decisive pair is desirable, the rejected one is not
     both_bad: bool = True  # where most annotators call all completions bad, none is desirable
     criterion: str = ""  # whose ratings are labels too; empty: no rating is
@@ -117,8 +116,6 @@ class Unpaired:
         require(ordered, "undesirable_to", self.undesirable_to, f"below desirable_from, {self.desirable_from}")
         require(self.desirable_weight > 0, "desirable_weight", self.desirable_weight, "above 0")
         require(self.undesirable_weight > 0, "undesirable_weight", self.undesirable_weight, "above 0")
-        given = self.rows or self.pairs or self.both_bad or self.criterion
-        require(bool(given), "unpaired", "empty", "name rows, or leave pairs on")
 
 
 @dataclass(frozen=True)
@@ -130,9 +127,12 @@ class PreferenceConfig:
     label_smoothing: float = 0.0  # share of labels taken to be wrong; sigmoid: cDPO; robust: unbiased
     terms: Any = None
     unpaired: Any = None  # for kto
+    rows: str = ""  # for kto, JSONL: {"prompt", "completion", "label": true or false}, and "weight" where it is not 1
     max_length: int = 512
     max_chosen_drop_nats: float = 0.0  # ends the run when a batch's chosen completions lost so much; 0: no limit
     reference_cache: str = ""  # a directory that runs share; empty: below the output
+    precision: str = "fp32"  # fp32 | bf16 (fp32 weights, bf16 products) | auto: bf16 where a probe finds it faster
+    lora: Any = None
     optimization: Any = None
 
     def __post_init__(self) -> None:
@@ -140,10 +140,13 @@ class PreferenceConfig:
         drop, free = self.max_chosen_drop_nats, self.loss in REFERENCE_FREE
         require(drop >= 0, "max_chosen_drop_nats", drop, "a number of nats, or 0 for no limit")
         require(not (drop and free), "max_chosen_drop_nats", drop, f"{self.loss} has no reference to fall below")
+        require(not self.rows or self.loss == "kto", "rows", self.rows, "kto alone learns from unpaired rows")
+        require(self.precision in PRECISIONS, "precision", self.precision, "fp32, bf16 or auto")
         terms = built(Terms, self.terms)
         require_terms(self.loss, terms)
         object.__setattr__(self, "terms", terms)
         object.__setattr__(self, "unpaired", built(Unpaired, self.unpaired))
+        object.__setattr__(self, "lora", lora(self.lora))
         object.__setattr__(self, "optimization", optimization(self.optimization))
 
 

@@ -10,7 +10,7 @@ from alignment import paired, unpaired
 from alignment.config import PreferenceConfig, build
 from alignment.model import load_policy
 from alignment.pairs import encode_pairs, read_pairs
-from alignment.sequences import frozen_logprobs
+from alignment.sequences import Passes, frozen_logprobs
 from alignment.sft import accumulate, encode_row
 from alignment.text import load_tokenizer
 from tests.alignment.golden import Computed, gradients
@@ -66,11 +66,9 @@ def ours(name: str, models: Path, folder: Path) -> Computed:
 
 def our_pairs(name: str, config: PreferenceConfig, models: Path, folder: Path) -> Computed:
     tokenizer, model = load_tokenizer(models / "policy"), load_policy(models / "policy")
-    pairs = encoded(tokenizer, pairs_of(name), folder)
-    reference = frozen_logprobs(load_policy(models / "reference"), paired.rows_of(pairs), tokenizer.pad_token_id)
-    found = paired.accumulate(
-        model, pairs, reference.view(-1, 2), torch.ones(len(pairs)), config, pad_id=tokenizer.pad_token_id
-    )
+    pairs, passes = encoded(tokenizer, pairs_of(name), folder), Passes(tokenizer.pad_token_id)
+    reference = frozen_logprobs(load_policy(models / "reference"), paired.rows_of(pairs), passes).view(-1, 2)
+    found = paired.accumulate(model, pairs, reference, torch.ones(len(pairs)), config, passes)
     return Computed(sorted_rows(paired.rows_of(pairs)), found[paired.loss_key(config.loss)], gradients(model))
 
 
@@ -78,7 +76,7 @@ def our_orpo(name: str, config: PreferenceConfig, models: Path, folder: Path) ->
     """TRL's negative log-likelihood counts the prompt's tokens too: our SFT loss on whole texts, our odds ratio."""
     tokenizer, model = load_tokenizer(models / "policy"), load_policy(models / "policy")
     pairs = encoded(tokenizer, PAIRS, folder)
-    logprobs = paired.sequence_logprobs(model, paired.rows_of(pairs), tokenizer.pad_token_id).view(-1, 2)
+    logprobs = paired.sequence_logprobs(model, paired.rows_of(pairs), Passes(tokenizer.pad_token_id)).view(-1, 2)
     odds = paired.preference_term(logprobs, None, paired.lengths_of(pairs, logprobs), config).mean()
     whole = [encode_row({"prompt": row["prompt"], "completion": row["chosen"]}, tokenizer, 256) for row in PAIRS]
     whole = [dialogue._replace(learn=[1] * len(dialogue.ids)) for dialogue in whole]
@@ -91,11 +89,10 @@ def our_kto(name: str, config: PreferenceConfig, models: Path, folder: Path) -> 
     tokenizer, model = load_tokenizer(models / "policy"), load_policy(models / "policy")
     examples = our_examples(tokenizer, config)
     rows = unpaired.rows_of(examples)
-    reference = frozen_logprobs(load_policy(models / "reference"), rows, tokenizer.pad_token_id).view(-1, 2)
-    how = {"pad_id": tokenizer.pad_token_id}
+    reference = frozen_logprobs(load_policy(models / "reference"), rows, Passes(tokenizer.pad_token_id)).view(-1, 2)
     # TRL divides by the number of rows, not by their weights: a mean of ones, times weights
     weights = torch.tensor([e.weight for e in examples])
-    found = unpaired.accumulate(model, examples, reference, weights, config, **how)
+    found = unpaired.accumulate(model, examples, reference, weights, config, Passes(tokenizer.pad_token_id))
     scale = weights.mean().item()
     return Computed(sorted_rows(rows), found["loss"] * scale, gradients(model) * scale)
 

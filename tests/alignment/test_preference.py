@@ -12,7 +12,7 @@ from alignment.loop import clipped_step, make_optimizer
 from alignment.model import load_policy
 from alignment.pairs import EncodedPair, encode_pairs, read_pairs
 from alignment.preference import read_data
-from alignment.sequences import Row, collate, frozen_logprobs, sequence_logprobs
+from alignment.sequences import Passes, Row, collate, frozen_logprobs, sequence_logprobs
 from tests.alignment.snapshots import make_job, metrics_of, pair, planted_pairs, write_snapshot
 from tests.alignment.stages import FAST, run
 
@@ -56,7 +56,8 @@ def test_the_policy_moves_towards_the_preference_also_on_pairs_never_seen(
     assert lines[-1]["accuracy"] >= 0.9
     unseen = encoded(tokenizer, tmp_path / "unseen", planted_pairs(32, seed=9))
     moved, before = (
-        frozen_logprobs(load_policy(path), paired.rows_of(unseen), 0) for path in (trained / "checkpoint", parent.path)
+        frozen_logprobs(load_policy(path), paired.rows_of(unseen), Passes(0))
+        for path in (trained / "checkpoint", parent.path)
     )
     rewards = (moved - before).view(-1, 2)
     assert (rewards[:, 0] > rewards[:, 1]).float().mean() >= 0.9
@@ -71,7 +72,7 @@ def test_the_card_names_its_parents_and_what_was_left_out(trained, parent):
 def test_a_sum_over_the_completion_holds_its_end_and_no_prompt(policy, tokenizer):
     end = tokenizer.eos_token_id
     rows = [Row([7, 8, 9], [10, 11, end]), Row([7, 8, 9], [12, end])]
-    found = sequence_logprobs(policy, rows, tokenizer.pad_token_id)
+    found = sequence_logprobs(policy, rows, Passes(tokenizer.pad_token_id))
     for (prompt, side), total in zip(rows, found, strict=True):
         logits = policy(input_ids=torch.tensor([prompt + side])).logits[0].log_softmax(-1)
         by_hand = sum(logits[2 + i, token] for i, token in enumerate(side))
@@ -90,13 +91,13 @@ def test_a_batch_holds_both_sides_of_a_pair_beside_each_other_each_with_its_own_
 def test_how_a_step_is_cut_or_ordered_changes_neither_loss_nor_gradient(loss, parent, tokenizer, tmp_path):
     pairs = encoded(tokenizer, tmp_path / "s", planted_pairs(8, seed=0))
     config, found = build(PreferenceConfig, {"loss": loss, **PAIRED[loss]}), []
-    start = frozen_logprobs(load_policy(parent.path), paired.rows_of(pairs), 0).view(-1, 2)
+    start = frozen_logprobs(load_policy(parent.path), paired.rows_of(pairs), Passes(0)).view(-1, 2)
     reference, weights = start - torch.linspace(0, 3, 16).view(8, 2), torch.linspace(0.5, 2, 8)
     for tokens, order in ((1, range(8)), (200, range(8)), (10**9, range(8)), (10**9, [5, 2, 0, 7, 1, 3, 4, 6])):
         model, order = load_policy(parent.path), list(order)
         known = None if loss in {"simpo", "orpo"} else reference[order]
         stats = paired.accumulate(
-            model, [pairs[i] for i in order], known, weights[order], config, pad_id=0, tokens=tokens
+            model, [pairs[i] for i in order], known, weights[order], config, Passes(0, tokens)
         )
         norm = clipped_step(
             model, make_optimizer(model, config.optimization), loss=1.0, learning_rate=1e-3, max_grad_norm=1.0
@@ -112,7 +113,7 @@ def test_a_pair_of_weight_two_counts_as_two_pairs(parent, tokenizer, tmp_path):
     for pairs, weights in (([first, second], [2.0, 1.0]), ([first, first, second], [1.0, 1.0, 1.0])):
         model = load_policy(parent.path)
         reference = torch.tensor([[-9.0, -5.0]]).expand(len(pairs), 2)
-        stats = paired.accumulate(model, pairs, reference, torch.tensor(weights), config, pad_id=0)
+        stats = paired.accumulate(model, pairs, reference, torch.tensor(weights), config, Passes(0))
         found.append((stats["loss_nats"], torch.cat([p.grad.flatten() for p in model.parameters()])))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
     assert torch.allclose(found[0][1], found[1][1], rtol=1e-3, atol=1e-6)

@@ -206,7 +206,8 @@ def test_shapes_that_do_not_match_are_refused():
         ({"loss": "orpo", "max_chosen_drop_nats": 3.0}, "no reference"),
         ({"terms": {"alpha": 1.0}}, "no field 'alpha'"),
         ({"unpaired": {"undesirable_to": 5.0}}, "undesirable_to is 5.0"),
-        ({"unpaired": {"pairs": False, "both_bad": False}}, "name rows"),
+        ({"rows": "labels.jsonl"}, "kto alone"),
+        ({"precision": "fp8"}, "precision is 'fp8'"),
     ],
 )
 def test_a_config_that_would_be_ignored_in_part_is_refused(raw, field):

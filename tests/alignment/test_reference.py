@@ -36,41 +36,42 @@ def files_in(folder) -> list[Path]:
 
 def test_what_was_computed_is_read_back(job):
     compute = Counted()
-    first = cached_reference(job, "", ROWS, compute)
-    assert torch.equal(cached_reference(job, "", ROWS, compute), first)
+    first = cached_reference(job, "", ROWS, "fp32", compute)
+    assert torch.equal(cached_reference(job, "", ROWS, "fp32", compute), first)
     assert compute.calls == 1
-    assert files_in(Path(job.output) / "reference")[0].stem == reference_key(job.inputs["parent"].sha256, ROWS)
+    assert files_in(Path(job.output) / "reference")[0].stem == reference_key(job.inputs["parent"].sha256, ROWS, "fp32")
 
 
 def test_the_key_is_of_the_parent_and_of_every_token():
     keys = {
-        reference_key(parent, rows)
+        reference_key(parent, rows, precision)
         for parent in ("a", "b")
+        for precision in ("fp32", "bf16")
         for rows in (ROWS, ROWS[::-1], [Row([5], [6, 7, 2]), ROWS[1]], [Row([5, 6, 7], [2]), ROWS[1]])
     }
-    assert len(keys) == 8
+    assert len(keys) == 16
 
 
 def test_a_damaged_file_is_computed_again(job):
     compute = Counted()
-    cached_reference(job, "", ROWS, compute)
+    cached_reference(job, "", ROWS, "fp32", compute)
     (path,) = files_in(Path(job.output) / "reference")
     whole = path.read_bytes()
     for damaged in (whole[:-1] + bytes([whole[-1] ^ 1]), whole[:20], b""):
         path.write_bytes(damaged)
-        assert cached_reference(job, "", ROWS, compute).tolist() == [-1.5, -2.25]
+        assert cached_reference(job, "", ROWS, "fp32", compute).tolist() == [-1.5, -2.25]
         assert path.read_bytes() == whole
     assert compute.calls == 4
 
 
 def test_runs_share_a_directory_and_a_resumed_attempt_reads_its_predecessors(job, tmp_path):
     compute, other = Counted(), make_job("preference", tmp_path / "other", {}, **job.inputs)
-    cached_reference(job, str(tmp_path / "shared"), ROWS, compute)
-    cached_reference(other, str(tmp_path / "shared"), ROWS, compute)
+    cached_reference(job, str(tmp_path / "shared"), ROWS, "fp32", compute)
+    cached_reference(other, str(tmp_path / "shared"), ROWS, "fp32", compute)
     assert compute.calls == 1
-    cached_reference(job, "", ROWS, compute)
+    cached_reference(job, "", ROWS, "fp32", compute)
     resumed = type(other)(**{**vars(other), "resume_from": job.output})
-    cached_reference(resumed, "", ROWS, compute)
+    cached_reference(resumed, "", ROWS, "fp32", compute)
     assert compute.calls == 2
 
 

@@ -9,7 +9,7 @@ from alignment import unpaired
 from alignment.config import EXIT_BAD_INPUT, EXIT_DONE, JobError, PreferenceConfig, build
 from alignment.model import load_policy
 from alignment.pairs import read_pairs
-from alignment.sequences import frozen_logprobs
+from alignment.sequences import Passes, frozen_logprobs
 from tests.alignment.golden import gradients
 from tests.alignment.snapshots import (
     assistant,
@@ -115,14 +115,14 @@ def test_a_judged_completion_is_whole_or_left_out(tokenizer, tmp_path):
 def test_how_a_step_is_cut_or_ordered_changes_neither_loss_nor_gradient(parent, tokenizer, tmp_path):
     examples, _ = examples_of(tokenizer, tmp_path / "s")
     config = build(PreferenceConfig, {"loss": "kto"})
-    start = frozen_logprobs(load_policy(parent.path), unpaired.rows_of(examples), 0).view(-1, 2)
+    start = frozen_logprobs(load_policy(parent.path), unpaired.rows_of(examples), Passes(0)).view(-1, 2)
     reference = start - torch.linspace(0, 2, start.numel()).square().view_as(start)
     weights = torch.tensor([e.weight for e in examples])
     found = []
     for tokens, order in ((1, range(16)), (200, range(16)), (10**9, range(16)), (10**9, reversed(range(16)))):
         model, order = load_policy(parent.path), list(order)
         stats = unpaired.accumulate(
-            model, [examples[i] for i in order], reference[order], weights[order], config, pad_id=0, tokens=tokens
+            model, [examples[i] for i in order], reference[order], weights[order], config, Passes(0, tokens)
         )
         found.append((stats, gradients(model)))
     assert found[0][0]["baseline_nats"] > 0
@@ -152,8 +152,8 @@ def test_kto_learns_from_rows_without_any_pair(tmp_path, parent):
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in unpaired_rows))
     snapshot = write_snapshot(tmp_path / "s", [])
-    options = {"rows": str(path), "pairs": False, "both_bad": False}
-    config = {"loss": "kto", "unpaired": options, "optimization": {**FAST, "epochs": 4}}
+    options = {"pairs": False, "both_bad": False}
+    config = {"loss": "kto", "rows": str(path), "unpaired": options, "optimization": {**FAST, "epochs": 4}}
     job = make_job("preference", tmp_path / "out", config, snapshot=snapshot, parent=parent)
     exit_code, result = run(job, tmp_path)
     assert exit_code == EXIT_DONE, result
