@@ -27,7 +27,7 @@ from alignment.config.measuring import AuditConfig, EvaluateConfig
 from alignment.config.online import GRPOConfig
 from alignment.config.ppo import PPOConfig
 from alignment.config.preferences import Heads, Labels, PreferenceConfig, RewardConfig  # noqa: F401
-from alignment.config.sampling import GenerateConfig
+from alignment.config.sampling import BestOfNConfig, GenerateConfig
 from alignment.config.training import PRECISIONS, Lora, Optimization, lora, optimization  # noqa: F401
 
 CONFIGS = {
@@ -39,6 +39,7 @@ CONFIGS = {
     "ppo": PPOConfig,
     "grpo": GRPOConfig,
     "generate": GenerateConfig,
+    "best_of_n": BestOfNConfig,
     "evaluate": EvaluateConfig,
     "audit": AuditConfig,
 }

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from alignment.config.job import require
+from alignment.config.online import Rewarding, Sampling, nested
+
+SELECTIONS = ("best", "threshold", "top_share")
 
 
 @dataclass(frozen=True)
@@ -25,3 +29,25 @@ class GenerateConfig:
         require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0, at most 1")
         require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "at least 1")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1 completion at a time")
+
+
+@dataclass(frozen=True)
+class BestOfNConfig:
+    """Sample n completions a prompt, keep the best by reward. Writes rows.jsonl, which sft reads. Input: policy."""
+
+    prompts: str = ""  # JSONL: {"id": ..., "messages": [...]}; empty: the training prompts of the input snapshot
+    max_prompts: int = 0  # 0: all of them
+    select: str = "best"  # of each prompt | threshold: all that earn so much | top_share: the best of all prompts'
+    threshold: float = 0.0  # in the reward's unit
+    top_share: float = 0.1  # of all completions
+    bootstrap: int = 1000  # resamples of the intervals
+    sampling: Any = None  # completions is n; prompts is how many are sampled before the next rows are written
+    reward: Any = None
+
+    def __post_init__(self) -> None:
+        require(self.max_prompts >= 0, "max_prompts", self.max_prompts, "a number of prompts, or 0 for all")
+        require(self.select in SELECTIONS, "select", self.select, f"one of {', '.join(SELECTIONS)}")
+        require(0 < self.top_share <= 1, "top_share", self.top_share, "above 0, at most 1")
+        require(self.bootstrap >= 100, "bootstrap", self.bootstrap, "at least 100 resamples")
+        object.__setattr__(self, "sampling", nested(Sampling, self.sampling))
+        object.__setattr__(self, "reward", nested(Rewarding, self.reward))
