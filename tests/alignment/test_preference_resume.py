@@ -1,0 +1,76 @@
+"""A preference run that is cut off again and again, at any moment, ends in the very artifact of an unbroken one."""
+
+import random
+import time
+
+import pytest
+
+from alignment import sequences
+from tests.alignment.snapshots import make_job, metrics_of, planted_pairs, write_snapshot
+from tests.alignment.stages import FAST, run
+from tests.alignment.test_resume import start, wait_for_steps
+
+PLAN = {**FAST, "batch_size": 8, "epochs": 1, "checkpoint_every": 3, "watch_every": 5}
+CASES = {
+    "sigmoid": {},
+    "lora": {"lora": {"rank": 4, "dropout": 0.1}, "terms": {"nll_weight": 0.1}},
+    "kto": {"loss": "kto"},
+    "orpo": {"loss": "orpo"},
+}
+
+
+class Cut(BaseException):
+    """The end of a process that nobody announces: not even the stage's own report of a failure is written."""
+
+
+@pytest.fixture
+def jobs(tmp_path, parent):
+    """A function that makes the job of one attempt."""
+    snapshot = write_snapshot(tmp_path / "s", planted_pairs(160, seed=0, groups=20))
+
+    def make(name: str, case: str, resume_from: str | None = None):
+        config = {**CASES[case], "optimization": PLAN}
+        job = make_job("preference", tmp_path / name, config, snapshot=snapshot, parent=parent)
+        return type(job)(**{**vars(job), "resume_from": resume_from})
+
+    return make
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_runs_cut_off_within_a_step_end_in_the_same_artifact(tmp_path, jobs, case, monkeypatch):
+    _, whole = run(jobs("whole", case), tmp_path)
+    last, draw, passes = None, random.Random(case), sequences.collate
+    for attempt, calls in enumerate((draw.randint(8, 10), draw.randint(5, 8), draw.randint(5, 7))):
+        left = iter(range(calls))
+
+        def collate(*given, left=left):
+            if next(left, None) is None:
+                raise Cut
+            return passes(*given)
+
+        monkeypatch.setattr(sequences, "collate", collate)
+        job = jobs(f"attempt {attempt}", case, last)
+        with pytest.raises(Cut):
+            run(job, tmp_path)
+        last = job.output
+    monkeypatch.setattr(sequences, "collate", passes)
+    _, result = run(jobs("again", case, last), tmp_path)
+    assert metrics_of(tmp_path / "again")[0]["step"] > 3  # it did not begin at the beginning
+    assert result["checkpoint"]["sha256"] == whole["checkpoint"]["sha256"]
+
+
+@pytest.mark.slow
+def test_several_kills_at_random_moments_change_nothing(tmp_path, jobs):
+    _, whole = run(jobs("whole", "lora"), tmp_path)
+    draw, last = random.Random(0), None
+    for attempt in range(3):
+        job = jobs(f"attempt {attempt}", "lora", last)
+        process = start(job, tmp_path)
+        wait_for_steps(process, tmp_path / f"attempt {attempt}", draw.randint(4, 5))
+        time.sleep(draw.random() / 5)
+        process.kill()
+        process.wait()
+        last = job.output
+    _, result = run(jobs("again", "lora", last), tmp_path)
+    assert metrics_of(tmp_path / "again")[0]["step"] > 3
+    assert result["checkpoint"]["sha256"] == whole["checkpoint"]["sha256"]
