@@ -35,7 +35,7 @@ def told(config: dict[str, Any]) -> dict[str, Any]:
     for field in [name for name, value in config.items() if isinstance(value, dict)]:
         inner = told(config[field])
         shown[field], files = inner["config"], files | inner["files"]
-    for field in FILE_FIELDS & set(config):
+    for field in [name for name in FILE_FIELDS & set(config) if isinstance(config[name], str | list)]:
         one = isinstance(config[field], str)
         paths = [Path(path) for path in ([config[field]] if one else config[field])]
         shown[field] = paths[0].name if one else [path.name for path in paths]

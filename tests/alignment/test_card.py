@@ -1,6 +1,6 @@
 """The card says what was read by digest, and nothing of where or when."""
 
-from alignment.card import card_of
+from alignment.card import card_of, told
 from alignment.config import Job, SFTConfig, build
 from alignment.manifest import file_sha256
 
@@ -19,3 +19,7 @@ def test_the_same_rows_in_another_folder_make_the_same_card_and_other_rows_anoth
         "rows.jsonl": file_sha256(tmp_path / "a" / "rows.jsonl")
     }
     assert str(tmp_path) not in str(first)
+
+
+def test_a_count_may_share_the_name_of_a_file_field():
+    assert told({"prompts": "", "sampling": {"prompts": 8}})["config"]["sampling"] == {"prompts": 8}
