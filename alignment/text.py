@@ -55,8 +55,13 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
 
 
 def _spare_token(tokenizer: PreTrainedTokenizerBase, path: str | Path) -> str:
-    """Padding with the end token would teach a model never to stop, so another control token has to serve."""
-    spare = [t for t in tokenizer.all_special_tokens if t not in (tokenizer.eos_token, tokenizer.bos_token)]
+    """Padding with the end token would teach a model never to stop, so another control token has to serve.
+
+    One without a use: Llama 3 names none, but keeps <|finetune_right_pad_id|> and reserved ones among its added tokens.
+    """
+    taken = (tokenizer.eos_token, tokenizer.bos_token)
+    unused = [t for t in control_tokens(tokenizer) if any(word in t for word in ("pad", "reserved", "unused"))]
+    spare = [t for t in [*unused, *tokenizer.all_special_tokens] if t not in taken]
     if not spare:
         raise JobError(f"the tokenizer in {path} has no pad token besides its end token; add one to it")
     return spare[0]

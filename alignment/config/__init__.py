@@ -23,7 +23,7 @@ from alignment.config.job import (  # noqa: F401
     require,
 )
 from alignment.config.language import PretrainConfig, SFTConfig, TokenizerConfig
-from alignment.config.measuring import AuditConfig, EvaluateConfig
+from alignment.config.measuring import AuditConfig, EvaluateConfig, InspectConfig
 from alignment.config.online import GRPOConfig
 from alignment.config.ppo import PPOConfig
 from alignment.config.preferences import Heads, Labels, PreferenceConfig, RewardConfig  # noqa: F401
@@ -42,6 +42,7 @@ CONFIGS = {
     "best_of_n": BestOfNConfig,
     "evaluate": EvaluateConfig,
     "audit": AuditConfig,
+    "inspect": InspectConfig,
 }
 
 

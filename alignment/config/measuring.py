@@ -8,6 +8,16 @@ from alignment.config.job import require
 
 
 @dataclass(frozen=True)
+class InspectConfig:
+    """Load a model from elsewhere as the other stages would. Input: model."""
+
+    kind: str = "policy"  # policy | reward
+
+    def __post_init__(self) -> None:
+        require(self.kind in {"policy", "reward"}, "kind", self.kind, "policy or reward")
+
+
+@dataclass(frozen=True)
 class EvaluateConfig:
     """Measure a reward model on held-out pairs, and a policy against its parent under that reward model.
 

@@ -30,7 +30,7 @@ DECODER = {
 
 CONFIGS: dict[str, PretrainedConfig] = {
     "llama": LlamaConfig(**DECODER, tie_word_embeddings=False),
-    "qwen2": Qwen2Config(**DECODER, tie_word_embeddings=True),
+    "qwen2": Qwen2Config(**{**DECODER, "vocab_size": 320}, tie_word_embeddings=True),  # has rows to spare, as theirs
     "gpt2": GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=256, attn_pdrop=0.1, resid_pdrop=0.1, **SIZE),
     "gemma3": Gemma3TextConfig(**DECODER, head_dim=8, sliding_window=16, query_pre_attn_scalar=8),
 }

@@ -1,7 +1,7 @@
-import json
 
 import pytest
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 from alignment.config import JobError
 from alignment.text import (
@@ -14,7 +14,6 @@ from alignment.text import (
     end_once,
     load_tokenizer,
     render,
-    train_tokenizer,
     truncate,
     truncate_pair,
 )
@@ -176,16 +175,28 @@ def test_a_strings_turn_is_the_users(tokenizer):
     assert encode_prompt(tokenizer, "Argue that books are good.") == encode_prompt(tokenizer, ASK[1:])
 
 
-def test_padding_never_shares_the_end_token(tmp_path):
-    made = train_tokenizer(["books are good"], 300)
-    made.pad_token = made.eos_token
-    made.save_pretrained(tmp_path)
+def write_tokenizer(directory, *control):
+    """As GPT-2's or Llama 3's: one named token, which ends texts and pads them, and others without a name."""
+    core = Tokenizer(models.BPE())
+    core.add_special_tokens([AddedToken(token, special=True) for token in ("<|over|>", *control)])
+    made = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|over|>", pad_token="<|over|>")
+    made.save_pretrained(directory)
+
+
+@pytest.mark.parametrize(
+    "control", [["<|start|>", "<|reserved_token_0|>"], ["<|start|>", "<|right_pad|>", "<|reserved_token_0|>"]]
+)
+def test_padding_never_shares_the_end_token_but_takes_one_without_a_use(tmp_path, control):
+    """A turn's boundary, <|start|>, has a use."""
+    write_tokenizer(tmp_path, *control)
     loaded = load_tokenizer(tmp_path)
-    assert loaded.pad_token_id not in (None, loaded.eos_token_id)
-    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
-    config.pop("extra_special_tokens", None), config.pop("additional_special_tokens", None)
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
-    with pytest.raises(JobError, match="no pad token"):
+    assert loaded.pad_token == control[1] and loaded.pad_token_id != loaded.eos_token_id
+
+
+@pytest.mark.parametrize("control", [[], ["<|start|>"]])
+def test_without_a_token_to_spare_the_remedy_is_to_add_one(tmp_path, control):
+    write_tokenizer(tmp_path, *control)
+    with pytest.raises(JobError, match="no pad token besides its end token; add one to it"):
         load_tokenizer(tmp_path)
 
 
