@@ -61,12 +61,17 @@ def new_policy(
 
 def load_policy(path: str | Path) -> PreTrainedModel:
     """The causal language model of a checkpoint, in fp32, without dropout. Raises ArtifactError, JobError."""
-    if "SequenceClassification" in architecture(path):
-        raise JobError(f"{path} is a reward model ({architecture(path)}), which says nothing; name a policy here")
+    demand_policy(path)
     model = _load(AutoModelForCausalLM, path)
     if not head_is_plain(model):
         raise JobError(f"{type(model).__name__} does more than a matrix product after its last layer; use another")
     return model
+
+
+def demand_policy(path: str | Path) -> None:
+    """Raise JobError for a reward model, whose body would load as a policy where its embeddings are tied."""
+    if "SequenceClassification" in architecture(path):
+        raise JobError(f"{path} is a reward model ({architecture(path)}), which writes no text; name a policy here")
 
 
 @torch.no_grad()
@@ -103,6 +108,7 @@ def reward_from_policy(path: str | Path, heads: Sequence[str] = ("reward",)) -> 
     The heads are the rows of one linear layer, named by the config's labels; a single reward stays without a name.
     Draws from torch's global generator. Source: Huang et al. 2024, "The N+ implementation details of RLHF".
     """
+    demand_policy(path)
     model = _load(AutoModelForSequenceClassification, path, fresh="score", num_labels=len(heads))
     if list(heads) != ["reward"]:
         model.config.id2label = dict(enumerate(heads))

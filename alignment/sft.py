@@ -71,7 +71,7 @@ def read_dialogues(path: str, tokenizer: PreTrainedTokenizerBase, max_length: in
         except (JobError, KeyError, TypeError) as error:
             raise JobError(f"{path} line {number}: {error or type(error).__name__}") from error
     if not dialogues:
-        raise JobError(f"{path} holds no dialogue")
+        raise JobError(f"{path} holds no dialogue; write one JSON object a line")
     return dialogues
 
 
