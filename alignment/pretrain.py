@@ -62,9 +62,10 @@ def blocks_of(tokens: torch.Tensor, context: int, *, seed: int, epoch: int) -> t
     return tokens[offset : offset + count * context + 1].unfold(0, context + 1, context)
 
 
-def block_loss(model: PreTrainedModel, blocks: torch.Tensor, separate: bool = False) -> torch.Tensor:
-    """Sum of the negative log-probabilities in nats of blocks[:, 1:], shape (); `separate` hides earlier documents."""
-    positions = positions_of(blocks[:, :-1], model.config.eos_token_id) if separate else None
+def block_loss(model: PreTrainedModel, blocks: torch.Tensor, end: int | None = None) -> torch.Tensor:
+    """Sum of the negative log-probabilities in nats of blocks[:, 1:], shape (); given the end token, a document sees
+    itself alone."""
+    positions = None if end is None else positions_of(blocks[:, :-1], end)
     hidden = hidden_states(model, blocks[:, :-1], positions)
     weight = model.get_output_embeddings().weight
     return -token_logprobs(hidden.flatten(0, 1), blocks[:, 1:].flatten(), weight).sum()
@@ -76,6 +77,7 @@ def train(
     """The run, from the saved state where there is one; returns facts for the card."""
     plan, precision = config.optimization, prepare_for_training(model, config, job.seed)
     loss_of = torch.compile(block_loss, dynamic=False) if config.compile else block_loss
+    end = int(tokens[0]) if config.separate_documents else None  # the stream begins with an end token
     count = len(blocks_of(tokens, config.context, seed=job.seed, epoch=0)) // plan.batch_size * plan.batch_size
     if not count:
         raise JobError(f"batch_size is {plan.batch_size} but the text makes fewer blocks; lower it or add text")
@@ -87,7 +89,7 @@ def train(
         blocks = blocks_of(tokens, config.context, seed=job.seed, epoch=epoch)[rows].long().to(model.device)
         for part in blocks.split(config.micro_batch):
             with autocast(precision):
-                nats = loss_of(model, part, config.separate_documents) / (len(blocks) * config.context)
+                nats = loss_of(model, part, end) / (len(blocks) * config.context)
             nats.backward()
             loss += nats.item()
         return Step(loss, len(blocks) * config.context, {"loss_nats": loss})

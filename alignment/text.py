@@ -48,10 +48,26 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
         raise JobError(f"cannot read a tokenizer in {path}: {error}") from error
     if tokenizer.eos_token_id is None:
         raise JobError(f"the tokenizer in {path} has no end token; set eos_token in its tokenizer_config.json")
+    tokenizer.eos_token = turn_end(tokenizer) or tokenizer.eos_token
     if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
         tokenizer.pad_token = _spare_token(tokenizer, path)
     tokenizer.padding_side = "right"
     return tokenizer
+
+
+def turn_end(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The control token with which the chat template ends an assistant's turn; empty where there is none.
+
+    Gemma ends a text with <eos> and a turn with <end_of_turn>: whoever waits for the former hears the next turn too.
+    """
+    if not tokenizer.chat_template:
+        return ""
+    turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
+    try:
+        behind = render(tokenizer, turns).rpartition("answer")[2].lstrip()
+    except JobError:
+        return ""  # what the template refuses is said where it is used
+    return max((t for t in control_tokens(tokenizer) if behind.startswith(t)), key=len, default="")
 
 
 def _spare_token(tokenizer: PreTrainedTokenizerBase, path: str | Path) -> str:

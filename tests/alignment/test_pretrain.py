@@ -98,7 +98,7 @@ def test_a_document_of_its_own_is_predicted_as_if_it_were_alone(policy):
     first, second = [1, 9, 8, 7, 6, 5], [1, 20, 21, 22, 23, 24, 1]
     apart = sum(block_loss(policy, torch.tensor([part])).item() for part in (first + [1], second))
     block = torch.tensor([first + second])
-    assert block_loss(policy, block, separate=True).item() == pytest.approx(apart, abs=1e-4)
+    assert block_loss(policy, block, end=1).item() == pytest.approx(apart, abs=1e-4)
     assert block_loss(policy, block).item() != pytest.approx(apart, abs=1e-2)
 
 

@@ -17,6 +17,7 @@ from alignment.text import (
     truncate,
     truncate_pair,
 )
+from tests.tiny_models import tiny_tokenizer
 
 ASK = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Argue that books are good."}]
 ANSWER = [{"role": "assistant", "content": "They are good, you can read them."}]
@@ -173,6 +174,18 @@ def test_a_pair_shares_its_prompt_and_keeps_both_completions_or_is_left_out():
 def test_a_strings_turn_is_the_users(tokenizer):
     assert render(tokenizer, ASK[1:], prompt=True) == "<|user|>Argue that books are good.<|assistant|>"
     assert encode_prompt(tokenizer, "Argue that books are good.") == encode_prompt(tokenizer, ASK[1:])
+
+
+def test_the_end_of_a_turn_is_the_end_of_an_answer_though_texts_end_otherwise(tmp_path):
+    """As Gemma's: a policy that waits for <eos> would go on after <end_of_turn>."""
+    made = tiny_tokenizer()
+    made.add_tokens([AddedToken("<end_of_turn>", special=True)])
+    made.chat_template = FOREIGN.replace("<|end|>", "<end_of_turn>")
+    made.save_pretrained(tmp_path)
+    loaded = load_tokenizer(tmp_path)
+    assert loaded.eos_token == "<end_of_turn>" and loaded.pad_token == "<|pad|>"
+    ids = encode_completion(loaded, ASK, ANSWER)
+    assert ids[-1] == loaded.eos_token_id and ids.count(loaded.eos_token_id) == 1 and 1 not in ids
 
 
 def write_tokenizer(directory, *control):
