@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from alignment.config import Heads, JobError
+from alignment.model import score_head
 
 REWARD, COST = "reward", "cost"  # heads: of the overall preference, and of safety; the others are named by criteria
 
@@ -38,6 +40,17 @@ def columns_of(names: Sequence[str], head: str) -> list[int]:
     if not found:
         raise JobError(f"the reward model has no head {head!r}; it has {', '.join(names)}")
     return found
+
+
+@torch.no_grad()
+def one_head(model: PreTrainedModel, head: str = REWARD) -> PreTrainedModel:
+    """The model with this head alone: of an ensemble the mean, which is a head itself, since heads are linear."""
+    layer, columns = score_head(model), columns_of(names_of(model), head)
+    if layer.out_features > 1:
+        model.score = torch.nn.Linear(layer.in_features, 1, bias=False).to(layer.weight)
+        model.score.weight.copy_(layer.weight[columns].mean(dim=0, keepdim=True))
+        model.config.num_labels = model.num_labels = 1
+    return model
 
 
 def aggregated(scores: Tensor, aggregate: str, penalty: float = 0.0) -> Tensor:

@@ -66,12 +66,27 @@ class Said(NamedTuple):
     what: Label | Ranking | Safety
 
 
-def said_by_pairs(pairs: Iterable[Pair], tie_weight: float, weights: Weights) -> Iterator[Said]:
+def said_by_pairs(pairs: Iterable[Pair], weights: Weights) -> Iterator[Said]:
     """Each pair as its majority has it."""
     for pair in pairs:
-        weight = weights.of_comparison(pair.comparison)
-        label = Label(0, 1, TIE, 0.0, weight * tie_weight) if pair.tie else Label(0, 1, WIN, pair.margin, weight)
+        label = Label(0, 1, WIN, pair.margin, weights.of_comparison(pair.comparison))
         yield Said(pair.comparison, pair.prompt, pair.group, [pair.chosen, pair.rejected], label)
+
+
+def said_by_ties(
+    votes: Iterable[Sequence[Judgment]], pairs: Iterable[Pair], tie_weight: float, weights: Weights
+) -> Iterator[Said]:
+    """What some vote ties and no decided pair orders: once, however many called it a tie, as a pair counts once."""
+    decided = {
+        (str(pair.comparison), frozenset((pair.chosen[-1]["content"], pair.rejected[-1]["content"]))) for pair in pairs
+    }
+    for judgments in votes:
+        texts, orders = orders_of(judgments, REWARD, weights)
+        name = str(judgments[0].comparison)
+        for tally in tallies(orders, len(texts)):
+            if tally.ties and (name, frozenset((texts[tally.first], texts[tally.second]))) not in decided:
+                weight = tie_weight * weights.of_comparison(name)
+                yield _said(judgments[0], texts, Label(tally.first, tally.second, TIE, 0.0, weight))
 
 
 def said_by_votes(

@@ -1,10 +1,10 @@
-"""A snapshot's comparisons as token ids: decisive pairs, and ties where a reward model is to learn from them."""
+"""A snapshot's decisive pairs, and their token ids."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ FEWEST_SET_ASIDE = 8
 
 
 class Pair(NamedTuple):
-    """One comparison of two completions; in a tie the order of the two means nothing."""
+    """One comparison of two completions, as its majority has it."""
 
     prompt: Messages
     chosen: Messages
@@ -26,7 +26,6 @@ class Pair(NamedTuple):
     margin: float  # 0 (unknown or weakest) to 1
     group: str  # rows of one group never stand on both sides of a split
     comparison: Any
-    tie: bool = False
 
 
 class EncodedPair(NamedTuple):
@@ -34,7 +33,6 @@ class EncodedPair(NamedTuple):
     chosen: list[int]  # with the end token
     rejected: list[int]
     margin: float
-    tie: bool
     weight: float = 1.0  # in the reward loss: 1 over the pairs that the same comparison yields
 
     @property
@@ -80,53 +78,6 @@ def part_groups(pairs: Sequence[Pair], *, share: float, most: int) -> tuple[list
     return [p for p in pairs if p.group not in chosen], [p for p in pairs if p.group in chosen]
 
 
-def read_ties(snapshot: str | Path, split: str) -> list[Pair]:
-    """Pairs of completions that some judgment puts in one tier and that no decisive pair of the split orders.
-
-    Each pair counts once, however many annotators called it a tie: it is one comparison, as a decisive pair is.
-    """
-    seen = {
-        (pair.comparison, _sides(pair.chosen[-1]["content"], pair.rejected[-1]["content"]))
-        for pair in read_pairs(snapshot, split)
-    }
-    path, ties = Path(snapshot) / "judgments.jsonl", []
-    for number, row in read_jsonl(path, "judgments"):
-        try:
-            tied = list(_tied_texts(row)) if row["split"] == split else []
-            for first, second in tied:
-                key = (row["comparison"], _sides(first, second))
-                if key not in seen:
-                    seen.add(key)
-                    ties.append(_tie(row, first, second))
-        except (KeyError, TypeError, IndexError) as error:
-            raise JobError(f"{path} line {number} is no judgment: {error!r}") from error
-    return ties
-
-
-def _sides(first: str, second: str) -> tuple[str, ...]:
-    return tuple(sorted((first, second)))
-
-
-def _tied_texts(row: dict) -> Iterator[tuple[str, str]]:
-    texts = row["completions"]
-    for tier in row["ranking"] or []:  # null where both are bad: that says nothing of which is better
-        for i, first in enumerate(tier):
-            for second in tier[i + 1 :]:
-                yield texts[first], texts[second]
-
-
-def _tie(row: dict, first: str, second: str) -> Pair:
-    return Pair(
-        prompt=as_messages(row["prompt"], "user"),
-        chosen=as_messages(first, "assistant"),
-        rejected=as_messages(second, "assistant"),
-        margin=0.0,
-        group=str(row["group"]),
-        comparison=row["comparison"],
-        tie=True,
-    )
-
-
 def encode_pairs(
     tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], max_length: int
 ) -> tuple[list[EncodedPair], list[Pair]]:
@@ -147,5 +98,5 @@ def encode_pairs(
             dropped.append(pair)
         else:
             weight = 1.0 if pair.comparison is None else 1 / counts[pair.comparison]
-            encoded.append(EncodedPair(*fitting, margin=pair.margin, tie=pair.tie, weight=weight))
+            encoded.append(EncodedPair(*fitting, margin=pair.margin, weight=weight))
     return encoded, dropped

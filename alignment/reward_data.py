@@ -23,10 +23,11 @@ from alignment.labels import (
     Said,
     said_by_pairs,
     said_by_rankings,
+    said_by_ties,
     said_by_votes,
     said_of_safety,
 )
-from alignment.pairs import part_groups, read_pairs, read_ties
+from alignment.pairs import part_groups, read_pairs
 from alignment.text import Messages, encode_completion, encode_prompt
 
 HELD_OUT = 96  # comparisons measured here; the full figure is the stage `evaluate`'s
@@ -104,7 +105,7 @@ def require_examples(train: Sequence[Example], heads: Heads, snapshot: Path, max
 def read_decided(snapshot: Path, split: str, config: RewardConfig) -> list[Judged]:
     """What the heads are measured by: labels of majorities, without ties, and the safety of texts."""
     heads, plain = config.heads, Labels()
-    said = list(said_by_pairs(read_pairs(snapshot, split), 0.0, EQUAL)) if heads.ensemble else []
+    said = list(said_by_pairs(read_pairs(snapshot, split), EQUAL)) if heads.ensemble else []
     votes = read_votes(snapshot, split) if heads.criteria or heads.safety else []
     for criterion in heads.criteria:
         said += said_by_votes(votes, criterion, plain, 0.0, EQUAL)
@@ -117,12 +118,14 @@ def read_said(snapshot: Path, config: RewardConfig) -> list[Judged]:
     by_votes = how.source == "votes" or how.ranking == "plackett_luce"
     if weights.annotators and heads.ensemble and not by_votes:
         raise JobError(f"{how.weights_file} weighs annotators, but a majority names none; set labels.source to votes")
-    votes = read_votes(snapshot, "train") if by_votes or heads.criteria or heads.safety else []
+    asked = by_votes or heads.criteria or heads.safety or config.tie_weight
+    votes = read_votes(snapshot, "train") if asked else []
     ordered = [*([REWARD] if heads.ensemble and by_votes else []), *heads.criteria]
     said: list[Said] = []
     if heads.ensemble and not by_votes:
-        pairs = [*read_pairs(snapshot, "train"), *(read_ties(snapshot, "train") if config.tie_weight else [])]
-        said += said_by_pairs(pairs, config.tie_weight, weights)
+        pairs = read_pairs(snapshot, "train")
+        said += said_by_pairs(pairs, weights)
+        said += said_by_ties(votes, pairs, config.tie_weight, weights) if config.tie_weight else []
     if how.ranking == "plackett_luce":
         said += (one for head in ordered for one in said_by_rankings(votes, head, weights))
         how = replace(how, source="votes")

@@ -10,15 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from alignment.batches import micro_batches
 from alignment.config import Job
 from alignment.config.online import Rewarding, RewardTerm
-from alignment.model import load_reward
+from alignment.judge import judged, load_judge
 from alignment.rollouts import Completion
-from alignment.scores import encode_text_row, row_scores
-from alignment.text import load_tokenizer
-
-PASS_TOKENS = 8192  # padded tokens of one pass of a reward model
 
 
 class Source(NamedTuple):
@@ -49,16 +44,11 @@ def _names(terms: Sequence[RewardTerm]) -> list[str]:
 
 
 def _model(job: Job, term: RewardTerm, max_length: int) -> Callable[[Sequence[Completion]], Tensor]:
-    path = job.input_path(term.input)
-    model, tokenizer = load_reward(path), load_tokenizer(path)
-    pad_id = tokenizer.pad_token_id
+    how = {"aggregate": term.aggregate, "penalty": term.penalty, "normalize": term.normalize}
+    judge = load_judge(job.input_path(term.input), head=term.head, **how)
 
     def score(completions: Sequence[Completion]) -> Tensor:
-        rows = [encode_text_row(tokenizer, c.prompt.messages, c.sample.text, max_length) for c in completions]
-        found = torch.zeros(len(rows))
-        for group in micro_batches([len(row) for row in rows], range(len(rows)), PASS_TOKENS):
-            found[group] = torch.tensor(row_scores(model, [rows[i] for i in group], pad_id))
-        return found
+        return judged(judge, [(made.prompt.messages, made.sample.text) for made in completions], max_length).cpu()
 
     return score
 

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from alignment.batches import micro_batches
 from alignment.config import JobError
+from alignment.heads import one_head
 from alignment.logprob import hidden_states
 from alignment.model import load_reward, reward_from_policy, score_head
 from alignment.rollouts import MICRO_TOKENS, Batch, batch_of
@@ -35,7 +36,7 @@ def value_from_reward(reward: Path, tokenizer: PreTrainedTokenizerBase) -> PreTr
     """
     if load_tokenizer(reward).get_vocab() != tokenizer.get_vocab():
         raise JobError(f"the reward model in {reward} has its own vocabulary; set value.source to policy")
-    return load_reward(reward)
+    return one_head(load_reward(reward))
 
 
 def value_from_policy(parent: Path) -> PreTrainedModel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from alignment.config.guards import guards
@@ -48,11 +48,18 @@ class RewardTerm:
     kind: str = "model"  # model | contains | matches | format | length
     weight: float = 1.0
     input: str = "reward"  # of a model: the job's input that holds it
+    head: str = "reward"  # of a model: which of its heads, such as a criterion's key or cost
+    aggregate: str = "mean"  # of an ensemble: mean | min (its worst) | penalised (less its variance times penalty)
+    penalty: float = 0.0
+    normalize: bool = False  # of a model: in standard deviations from the mean, by what its card stores
     pattern: str = ""  # contains: a phrase; matches, format: a regular expression to be found, or to fit as a whole
     words: int = 0  # length: the number of words that earns most
 
     def __post_init__(self) -> None:
         require(self.kind in {"model", *RULES}, "kind", self.kind, f"model or one of {', '.join(sorted(RULES))}")
+        known = {"mean", "min", "penalised"}
+        require(self.aggregate in known, "aggregate", self.aggregate, "mean, min or penalised")
+        require(self.penalty >= 0, "penalty", self.penalty, "0 or more")
         if self.kind in {"contains", "matches", "format"}:
             require(bool(self.pattern), "pattern", self.pattern, f"say what {self.kind} looks for")
         if self.kind in {"matches", "format"}:
@@ -76,14 +83,16 @@ class Rewarding:
     terms: list[Any] = field(default_factory=lambda: [RewardTerm()])
     missing_end_penalty: float = 0.0  # taken from a completion that did not end within max_new_tokens
     clip: float = 0.0  # bound of a completion's reward either way; 0: none
-    normalize: bool = False  # each model's scores by the mean and deviation stored in its card
+    normalize: bool = False  # every model's term
     max_length: int = 512  # tokens of prompt and completion that a reward model reads
 
     def __post_init__(self) -> None:
         require(len(self.terms) >= 1, "terms", self.terms, "there is no source of reward; name at least one")
         require(self.missing_end_penalty >= 0, "missing_end_penalty", self.missing_end_penalty, "0 or more")
         require(self.clip >= 0, "clip", self.clip, "a positive bound, or 0 for none")
-        object.__setattr__(self, "terms", [nested(RewardTerm, term) for term in self.terms])
+        terms = [nested(RewardTerm, term) for term in self.terms]
+        terms = [replace(term, normalize=term.normalize or self.normalize) for term in terms]
+        object.__setattr__(self, "terms", terms)
 
 
 @dataclass(frozen=True)

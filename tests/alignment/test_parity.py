@@ -89,7 +89,7 @@ def test_the_reward_loss_equals_trl(models, tokenizer, tmp_path, margin, coeffic
     batch, theirs = their_batch_and_loss(trainer)
 
     snapshot, model = write_snapshot(tmp_path / "snapshot", PAIRS), load_reward(models / "reward")
-    comparisons = gather(said_by_pairs(read_pairs(snapshot.path, "train"), 0.0, EQUAL))
+    comparisons = gather(said_by_pairs(read_pairs(snapshot.path, "train"), EQUAL))
     examples, _ = encode(tokenizer, comparisons, 256, {"reward": [0]})
     config = build(RewardConfig, {"margin": margin, "centering": coefficient or 0.0})
     mine = batch_of(examples, [], model.device)

@@ -80,7 +80,7 @@ def test_a_sum_over_the_completion_holds_its_end_and_no_prompt(policy, tokenizer
 
 
 def test_a_batch_holds_both_sides_of_a_pair_beside_each_other_each_with_its_own_mask():
-    pairs = [EncodedPair([5], [6, 2], [7, 8, 2], 0.5, False), EncodedPair([5, 5], [6, 2], [2], 0.0, True)]
+    pairs = [EncodedPair([5], [6, 2], [7, 8, 2], 0.5), EncodedPair([5, 5], [6, 2], [2], 0.0)]
     batch = collate(paired.rows_of(pairs), 0)
     assert batch.ids.tolist() == [[5, 6, 2, 0], [5, 7, 8, 2], [5, 5, 6, 2], [5, 5, 2, 0]]
     assert batch.completion_mask.int().tolist() == [[0, 1, 1, 0], [0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 1, 0]]

@@ -8,10 +8,10 @@ import torch
 
 from alignment.config import EXIT_BAD_INPUT, EXIT_DONE, EXIT_NON_FINITE, RewardConfig, build
 from alignment.counterfactual_units import counterfactual_pool, draw_counterfactuals
-from alignment.judgments import EQUAL
-from alignment.labels import said_by_pairs
+from alignment.judgments import EQUAL, read_votes
+from alignment.labels import said_by_pairs, said_by_ties
 from alignment.model import load_reward, reward_from_policy
-from alignment.pairs import read_pairs, read_ties
+from alignment.pairs import read_pairs
 from alignment.reward_data import encode, gather
 from alignment.reward_objective import batch_of, terms, total
 from alignment.scores import backward, end_scores, scores_of, unit_scores
@@ -34,7 +34,12 @@ def model(parent):
 
 
 def judged(pairs):
-    return gather(said_by_pairs(pairs, 1.0, EQUAL))
+    return gather(said_by_pairs(pairs, EQUAL))
+
+
+def ties_of(snapshot):
+    pairs, votes = read_pairs(snapshot.path, "train"), read_votes(snapshot.path, "train")
+    return list(said_by_ties(votes, pairs, 1.0, EQUAL))
 
 
 def encoded(tokenizer, tmp_path, rows):
@@ -123,7 +128,7 @@ def test_ties_pull_scores_together(tmp_path, parent, tokenizer):
         job = make_job("reward", tmp_path / f"out{weight}", config, snapshot=snapshot, parent=parent)
         run(job, tmp_path)
         model = load_reward(tmp_path / f"out{weight}" / "checkpoint")
-        tied, _ = encode(tokenizer, judged(read_ties(snapshot.path, "train")), 128, {"reward": [0]})
+        tied, _ = encode(tokenizer, gather(ties_of(snapshot)), 128, {"reward": [0]})
         assert len(tied) == 48
         scores = scores_of(model, [example.texts for example in tied], 0).view(-1, 2)
         margins.append((scores[:, 0] - scores[:, 1]).abs().mean().item())
@@ -135,14 +140,15 @@ def test_a_tie_is_read_once_and_never_where_a_decisive_pair_stands(tmp_path):
     judgments = [
         tie("Why?", "b", "a", comparison=1),
         tie("Why?", "c", "d", comparison=2),
-        tie("Why?", "d", "c", comparison=2),
+        {**tie("Why?", "d", "c", comparison=2), "annotator": "b"},
+        {**tie("Why?", "m", "n", comparison=6), "purpose": "gold"},
         tie("Why?", "e", "f", comparison=3, split="test"),
         {**tie("Why?", "k", "l", comparison=5), "ranking": None, "strength": None, "both_bad": True},
         {**tie("Why?", "g", "h", comparison=4), "completions": ["g", "h", "i"], "ranking": [[2], [0, 1]]},
     ]
     snapshot = write_snapshot(tmp_path / "s", rows, [], judgments)
-    found = {(t.chosen[0]["content"], t.rejected[0]["content"]) for t in read_ties(snapshot.path, "train")}
-    assert found == {("c", "d"), ("g", "h")}
+    tied = [[said.texts[place][0]["content"] for place in said.what[:2]] for said in ties_of(snapshot)]
+    assert tied == [["c", "d"], ["g", "h"]]
 
 
 def test_the_pairs_of_one_ranking_weigh_as_one_judgment(tmp_path, tokenizer):

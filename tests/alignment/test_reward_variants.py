@@ -10,13 +10,14 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from alignment.config import EXIT_BAD_INPUT, EXIT_DONE, RewardConfig, build
-from alignment.heads import aggregated, columns_of, head_names
+from alignment.heads import aggregated, columns_of, head_names, one_head
 from alignment.judge import judged, load_judge, member_scores, read_normalisation
 from alignment.losses.reward import davidson
 from alignment.model import load_reward, reward_from_policy
+from alignment.precision import prepare_for_training
 from alignment.reward_data import read_data
 from alignment.reward_objective import TieParameter, batch_of, terms, total
-from alignment.scores import backward
+from alignment.scores import backward, row_scores, unit_scores
 from tests.alignment.snapshots import WORDS, judgment, make_job, planted_pairs, user, write_snapshot
 from tests.alignment.stages import FAST, run
 
@@ -213,6 +214,71 @@ def test_the_stored_normalisation_is_that_of_the_training_completions(tmp_path, 
     assert abs(standard.mean().item()) < 0.2 and standard.std().item() == pytest.approx(1, abs=0.2)
     units = [[[5, 6, 1]], [[7, 1]]]
     assert member_scores(load_judge(checkpoint), units).shape == (2, 1)
+
+
+def test_a_value_or_a_reader_of_one_score_takes_the_mean_of_an_ensemble(parent):
+    torch.manual_seed(0)
+    model, ids = reward_from_policy(parent.path, ["reward#0", "reward#1", "cost"]), torch.tensor([[5, 6, 7, 1]])
+    every = model(ids).logits[0]
+    assert row_scores(model, [[5, 6, 7, 1]], 0) == pytest.approx([every[:2].mean().item()], abs=1e-5)
+    alone = one_head(model)(ids).logits
+    assert alone.shape == (1, 1) and alone.item() == pytest.approx(every[:2].mean().item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("how", [{"lora": {"rank": 4}}, {"precision": "bf16"}])
+def test_adapters_and_bf16_learn_and_leave_a_plain_checkpoint(tmp_path, parent, how):
+    result, checkpoint = trained(tmp_path, parent, how, optimization={**FAST, "learning_rate": 1e-2, "epochs": 6})
+    assert figures(result)["held_out_accuracy"] >= 0.85
+    weights = load_reward(checkpoint).state_dict()
+    assert not any("lora" in name for name in weights) and weights["score.weight"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("tokens", [10**9, 200], ids=["one pass", "cut"])
+def test_layers_that_run_again_and_an_adapters_dropout_give_the_same_gradients(tmp_path, parent, tokenizer, tokens):
+    write_snapshot(tmp_path / "s", [], [], planted_judgments(12, seed=0, size=3))
+    found = []
+    for again in (False, True):
+        plan = {"activation_checkpointing": again}
+        given = {**EVERYTHING, "lora": {"rank": 2, "dropout": 0.3}, "optimization": plan}
+        config = build(RewardConfig, given)
+        batch = batch_of(read_data(tokenizer, tmp_path / "s", config, seed=0).train, [], torch.device("cpu"))
+        torch.manual_seed(0)
+        model = reward_from_policy(parent.path, head_names(config.heads))
+        prepare_for_training(model, config, seed=0)
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter)  # at its start an adapter says nothing, whatever is dropped
+        model.train()
+        scores = backward(model, batch.units, 0, lambda s, b=batch, c=config: total(terms(s, b, c)), tokens)
+        found.append((scores, torch.cat([p.grad.flatten() for p in model.parameters() if p.requires_grad])))
+    (scores, plain), (same, again) = found
+    assert torch.equal(scores, same)
+    assert (plain - again).norm() <= 1e-5 * plain.norm()
+
+
+def test_a_cut_batch_meets_the_dropout_that_its_scores_had(tmp_path, parent):
+    """Passes that run twice have the gradient of the very masks that the scores came from."""
+    config = build(RewardConfig, {"lora": {"rank": 2, "dropout": 0.5}})
+    torch.manual_seed(0)
+    model = reward_from_policy(parent.path)
+    prepare_for_training(model, config, seed=0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    model.train()
+    units = [[[5, 6, 7 + n, 1], [9, 1]] for n in range(4)]
+    found = []
+    for cut in (True, False):
+        torch.manual_seed(1)
+        model.zero_grad()
+        if cut:
+            scores = backward(model, units, 0, lambda s: s.square().sum(), tokens=8)  # a pass a unit
+        else:
+            scores = torch.cat([unit_scores(model, [unit], 0) for unit in units])
+            scores.square().sum().backward()
+        found.append((scores.detach(), torch.cat([p.grad.flatten() for p in model.parameters() if p.requires_grad])))
+    assert torch.allclose(found[0][0], found[1][0], atol=1e-6)
+    assert (found[0][1] - found[1][1]).norm() <= 1e-5 * found[1][1].norm()
 
 
 def test_aggregates_against_hand_computed_values():

@@ -1,14 +1,15 @@
 """What a completion earns: each rule by hand, the models by their own scores, and the shaping of the sum."""
 
 import pytest
+import torch
 
 from alignment.config import Input, JobError, build
 from alignment.config.online import Rewarding, RewardTerm
 from alignment.decode import Sample
-from alignment.model import load_reward
+from alignment.model import load_reward, reward_from_policy, save_checkpoint
 from alignment.rewards import reward_sources, rewards_of, rule_score
 from alignment.rollouts import Completion, Prompt
-from alignment.scores import encode_text_row, row_scores
+from alignment.scores import encode_text_row, row_scores, unit_scores
 from tests.alignment.snapshots import make_job, user
 from tests.tiny_models import make_tiny_reward
 
@@ -62,6 +63,40 @@ def test_a_reward_model_gives_its_own_scores_in_the_order_of_the_completions(tmp
     alone = [row_scores(load_reward(path), [row], tokenizer.pad_token_id)[0] for row in rows]
     assert source.name == "judge"
     assert source.score([completion(text) for text in texts]).tolist() == pytest.approx(alone, abs=1e-5)
+
+
+def test_a_head_of_an_ensemble_is_read_as_the_term_asks(tmp_path, parent, tokenizer):
+    path, stored = tmp_path / "reward", {"mean": 0.5, "sd": 2.0}
+    torch.manual_seed(0)
+    model = reward_from_policy(parent.path, ["reward#0", "reward#1", "cost"])
+    card = {"normalisation": {"heads": {"reward#0": stored, "reward#1": {"mean": -1.0, "sd": 0.5}}}}
+    job = make_job("grpo", tmp_path, {}, reward=Input(str(path), save_checkpoint(model, tokenizer, path, card)))
+    raw = unit_scores(model, [[encode_text_row(tokenizer, PROMPT.messages, "Books.", 64)]], tokenizer.pad_token_id)[0]
+    first, second = (raw[0].item() - 0.5) / 2, (raw[1].item() + 1) / 0.5
+
+    def said(how, **term):
+        sources = reward_sources(job, build(Rewarding, {"terms": [term], **how}).terms, max_length=64)
+        return sources[0].score([completion("Books.")]).item()
+
+    assert said({}) == pytest.approx(raw[:2].mean().item(), abs=1e-5)
+    assert said({"normalize": True}) == pytest.approx((first + second) / 2, abs=1e-4)
+    assert said({}, aggregate="min") == pytest.approx(min(first, second), abs=1e-4)
+    doubt = ((first - second) / 2) ** 2
+    penalised = said({}, aggregate="penalised", penalty=0.3)
+    assert penalised == pytest.approx((first + second) / 2 - 0.3 * doubt, abs=1e-4)
+    for how in ({}, {"normalize": True}):
+        assert said(how, head="cost") == pytest.approx(raw[2].item(), abs=1e-5)  # its zero is never moved
+    with pytest.raises(JobError, match="no head 'helpful'; it has reward#0, reward#1, cost"):
+        said({}, head="helpful")
+    with pytest.raises(JobError, match="aggregate is 'median'"):
+        said({}, aggregate="median")
+
+
+def test_a_reward_model_without_stored_figures_cannot_be_normalised(tmp_path, parent):
+    path = tmp_path / "reward"
+    job = make_job("grpo", tmp_path, {}, reward=Input(str(path), make_tiny_reward(path, parent.path)))
+    with pytest.raises(JobError, match="holds no mean and deviation"):
+        reward_sources(job, build(Rewarding, {"normalize": True}).terms, max_length=64)
 
 
 def test_what_cannot_be_asked_is_refused(tmp_path):
