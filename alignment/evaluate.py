@@ -1,7 +1,8 @@
 """The stage `evaluate`: a reward model on held-out pairs and counterfactuals, and a policy against its parent.
 
-Inputs: snapshot, reward; reward_baseline (the arm without the mitigation); policy and parent. Every figure can be
-traced: items.jsonl holds each comparison's scores, samples.jsonl each sampled answer with its reward.
+Inputs: snapshot, reward; reward_baseline (the arm without the mitigation); policy and parent; gold with checkpoints.
+Every figure can be traced: items.jsonl holds each comparison's scores, samples.jsonl each sampled answer with its
+reward, curve.jsonl the points of over-optimisation.
 """
 
 from __future__ import annotations
@@ -10,35 +11,46 @@ from pathlib import Path
 from typing import Any
 
 from alignment.config import EvaluateConfig, Job, JobError
-from alignment.measures import Resampling
+from alignment.curves import check_curves, curve_batches, measure_curves
+from alignment.measures import Resampling, metric
 from alignment.panel import items, measure_reward, panel_metrics, read_panel
 from alignment.policies import compare_policies, enough_samples, read_prompts, sample_batches
 from alignment.progress import Progress
+from alignment.rewardbench import bench_measures, bench_texts, read_bench
 from alignment.rows import write_jsonl
 
 
 def run(job: Job, config: EvaluateConfig) -> dict[str, Any]:
     """Measure everything the inputs allow. Inputs: snapshot, reward; optionally reward_baseline, policy with parent."""
     snapshot, reward = job.input_path("snapshot"), job.input_path("reward")
-    if ("policy" in job.inputs) != ("parent" in job.inputs):
+    if ("policy" in job.inputs) != ("parent" in job.inputs) and "gold" not in job.inputs:
         raise JobError(
             "a policy is compared with its parent: name both inputs, policy and parent, or neither"
         )
+    check_curves(job, config)
     how, work = Resampling(config.bootstrap, job.seed), Progress(job)
-    prompts = read_prompts(job, config) if "policy" in job.inputs else []
+    prompts = read_prompts(job, config) if {"policy", "gold"} & set(job.inputs) else []
     config = enough_samples(config, len(prompts))
-    work.later = sample_batches(prompts, config)
-    panel = read_panel(snapshot)
+    on_curves = curve_batches(job, config, len(prompts))
+    work.later = on_curves + (sample_batches(prompts, config) if "policy" in job.inputs else 0)
+    panel, bench = read_panel(snapshot), read_bench(config.reward_bench) if config.reward_bench else []
     arms = [reward, *([job.input_path("reward_baseline")] if "reward_baseline" in job.inputs else [])]
     measured = [
-        measure_reward(panel, path, config.max_length, work, arms_after=len(arms) - number)
+        measure_reward(
+            panel, path, config.max_length, work, arms_after=len(arms) - number, others=bench_texts(bench)
+        )
         for number, path in enumerate(arms, 1)
     ]
     metrics = panel_metrics(panel, measured, how)
+    metrics += [metric(measure, how) for measure in bench_measures(bench, measured[0])]
     write_jsonl(Path(job.output) / "items.jsonl", items(panel, measured))
     if "policy" in job.inputs:
-        work.later = 0
+        work.later = on_curves
         found, samples = compare_policies(job, config, prompts, how, work.tick)
         metrics += found
         write_jsonl(Path(job.output) / "samples.jsonl", samples)
-    return {"checkpoint": None, "metrics": metrics}
+    work.later = 0
+    found, points = measure_curves(job, config, prompts, how, work.tick)
+    if points:
+        write_jsonl(Path(job.output) / "curve.jsonl", points)
+    return {"checkpoint": None, "metrics": metrics + found}

@@ -128,6 +128,27 @@ def accuracy_measures(
     ]  # fmt: skip
 
 
+LENGTH_BUCKETS = [  # log length of the chosen answer over the rejected one's
+    ("much_shorter", -math.inf, -math.log(2)),
+    ("shorter", -math.log(2), -math.log(1.1)),
+    ("similar", -math.log(1.1), math.log(1.1)),
+    ("longer", math.log(1.1), math.log(2)),
+    ("much_longer", math.log(2), math.inf),
+]
+
+
+def length_bucket_measures(
+    margins: np.ndarray, length_differences: np.ndarray, groups: Sequence[Hashable]
+) -> list[Measure]:
+    """Accuracy by how the chosen answer's length relates to the other's: a model that reads lengths rises along it."""
+    right, found = correct(margins), []
+    for name, low, high in LENGTH_BUCKETS:
+        inside = (length_differences >= low) & (length_differences < high)
+        note = f"lengths in a ratio of {math.exp(low):.2g} to {math.exp(high):.2g}"
+        found.append(Measure(f"accuracy_length_{name}", "share", mean_of(right[inside]), _kept(groups, inside), note))
+    return found
+
+
 def counterfactual_measures(
     scores: SwapScores, groups: Sequence[Hashable], *, spread: float, suffix: str = ""
 ) -> list[Measure]:

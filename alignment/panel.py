@@ -30,6 +30,7 @@ from alignment.measures import (
     change,
     counterfactual_measures,
     direction_measure,
+    length_bucket_measures,
     metric,
 )
 from alignment.model import load_reward
@@ -96,16 +97,23 @@ def panel_texts(panel: Panel) -> list[Text]:
 
 
 def measure_reward(
-    panel: Panel, checkpoint: Path, max_length: int, work: Progress, *, arms_after: int = 0
+    panel: Panel,
+    checkpoint: Path,
+    max_length: int,
+    work: Progress,
+    *,
+    arms_after: int = 0,
+    others: Sequence[Text] = (),
 ) -> Scores:
-    """The score of every text of the panel under one reward model."""
+    """The score of every text of the panel, and of others, under one reward model."""
     model, tokenizer = load_reward(checkpoint), load_tokenizer(checkpoint)
     name = f"scores of {checkpoint.parent.name}/{checkpoint.name}"
 
     def tick(done: int, pieces: int) -> None:
         work.tick(pieces - done + arms_after * pieces, name)
 
-    return score_texts(model, tokenizer, panel_texts(panel), max_length, tick)
+    texts = list(dict.fromkeys([*panel_texts(panel), *others]))
+    return score_texts(model, tokenizer, texts, max_length, tick)
 
 
 def score_texts(
@@ -155,6 +163,7 @@ def measures(panel: Panel, scores: Scores) -> list[Measure]:
     lengths = log_length_difference(panel.texts)
     return [
         *accuracy_measures(held_out, lengths, groups, panel.trivial),
+        *length_bucket_measures(held_out.margins, lengths, groups),
         *counterfactual_measures(
             swap_scores(panel.natural, scores), [r.group for r in panel.natural], spread=spread
         ),

@@ -6,8 +6,11 @@ told, not that people agree.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +29,7 @@ from alignment.model import load_policy, load_reward
 from alignment.pairs import read_pairs
 from alignment.rows import read_jsonl
 from alignment.scores import encode_text_row, row_scores
+from alignment.statistics import cluster_rows, length_controlled_share
 from alignment.text import Messages, encode_prompt, load_tokenizer
 
 Tick = Callable[..., None]  # tick(pieces still to come, name of the work)
@@ -162,6 +166,8 @@ def policy_measures(
     policy: Answers, parent: Answers, drift: np.ndarray, groups: Sequence[Any]
 ) -> list[Measure]:
     wins = correct(policy.rewards - parent.rewards)
+    longer = np.asarray([len(a.ids) - len(b.ids) for a, b in zip(policy.samples, parent.samples, strict=True)])
+    scaled = np.tanh(longer / (longer.std() or 1.0))
     spread = float(parent.rewards.std()) or float("nan")
 
     def beside(key: str, unit: str, of: Callable[[Sample], float]) -> Measure:
@@ -173,13 +179,47 @@ def policy_measures(
     return [
         Measure("win_rate", "share", mean_of(wins), groups, "under the reward model, against the parent",
                 {"parent": 0.5}),
+        Measure("win_rate_length_controlled", "share", lambda rows: length_controlled_share(wins[rows], scaled[rows]),
+                groups, "where both answers are equally long, by a logistic model", {"parent": 0.5}),
         Measure("reward_gain", "sd", mean_of((policy.rewards - parent.rewards) / spread), groups,
                 "in standard deviations of the parent's rewards"),
         Measure("kl_to_parent", "nats per answer", mean_of(drift), groups, "estimated from the policy's own samples"),
         beside("mean_length_tokens", "tokens", lambda s: len(s.ids)),
         beside("end_of_text_rate", "share", lambda s: s.finished),
         beside("repetition", "share", lambda s: repetition(s.ids)),
+        *diversity_measures(policy.samples, parent.samples, groups),
     ]  # fmt: skip
+
+
+def diversity_measures(policy: Sequence[Sample], parent: Sequence[Sample], groups: Sequence[Any]) -> list[Measure]:
+    """How different the answers to one prompt are, as means over prompts, beside the parent's."""
+    rows = cluster_rows(groups)
+    prompts = [groups[members[0]] for members in rows]
+    found = []
+    for key, of in (("distinct_1", partial(distinct, size=1)), ("distinct_2", partial(distinct, size=2)),
+                    ("answer_overlap", overlap)):  # fmt: skip
+        ours, theirs = (
+            np.asarray([of([samples[i].ids for i in members]) for members in rows]) for samples in (policy, parent)
+        )
+        baselines = {"parent": float(np.nanmean(theirs))} if np.isfinite(theirs).any() else None
+        found.append(Measure(key, "share", mean_of(ours), prompts, "over the answers to one prompt", baselines))
+    return found
+
+
+def distinct(answers: Sequence[Sequence[int]], size: int) -> float:
+    """Share of the token runs of this size that are different, over all answers to a prompt: 1 where none comes twice.
+
+    Source: Li et al. 2016, arXiv:1510.03055, section 4.
+    """
+    runs = [tuple(ids[i : i + size]) for ids in answers for i in range(len(ids) - size + 1)]
+    return len(set(runs)) / len(runs) if runs else math.nan
+
+
+def overlap(answers: Sequence[Sequence[int]]) -> float:
+    """Mean over pairs of answers of the share of their tokens that both use; NaN for one answer."""
+    sets = [set(ids) for ids in answers]
+    shares = [len(a & b) / len(a | b) for a, b in combinations(sets, 2) if a | b]
+    return float(np.mean(shares)) if shares else math.nan
 
 
 def sample_rows(

@@ -128,3 +128,49 @@ def correlation(x: np.ndarray, y: np.ndarray) -> float:
     x, y = x - x.mean(), y - y.mean()
     scale = math.sqrt((x @ x) * (y @ y))
     return float(x @ y) / scale if scale > 0 else math.nan
+
+
+def determination(fitted: np.ndarray, values: np.ndarray) -> float:
+    """R squared: the share of the values' variance that is explained, below 0 where their mean does better."""
+    spread = np.square(values - values.mean()).sum()
+    return float(1 - np.square(values - fitted).sum() / spread) if spread > 0 else math.nan
+
+
+def logistic_fit(features: np.ndarray, outcomes: np.ndarray, *, ridge: float = 1e-2, steps: int = 100) -> np.ndarray:
+    """(F,) coefficients of P = sigmoid(features @ coefficients), by Newton's method on n rows.
+
+    Args:
+        features: shape (n, F), with a column of ones where there is an intercept.
+        outcomes: shape (n,), 0 to 1; 0.5 is a tie.
+        ridge: weight of half the squared coefficients in the sum of losses. It keeps separable rows finite and moves
+            the others by less than a hundredth of one row.
+    """
+    found = np.zeros(features.shape[1])
+    for _ in range(steps):
+        shares = 1 / (1 + np.exp(-np.clip(features @ found, -30, 30)))
+        slope = features.T @ (shares - outcomes) + ridge * found
+        curvature = (features * (shares * (1 - shares))[:, None]).T @ features + ridge * np.eye(len(found))
+        move = np.clip(np.linalg.solve(curvature, slope), -2, 2)  # a full step overshoots where all rows are won
+        found = found - move
+        if np.abs(move).max() < 1e-9:
+            break
+    return found
+
+
+def length_controlled_share(wins: np.ndarray, scaled_differences: np.ndarray) -> float:
+    """The win rate that is left where both answers are equally long.
+
+    Args:
+        wins: shape (n,), 1, 0 or 0.5 for a tie.
+        scaled_differences: tanh of the difference in length over its standard deviation, shape (n,), ours minus
+            theirs.
+
+    Returns:
+        sigmoid(a) of logit P = a + b x; NaN where every row has the same length difference and it is not 0.
+
+    Source: Dubois et al. 2024, arXiv:2404.04475, eq. 2, without its term for the difficulty of an instruction.
+    """
+    if not len(wins) or (np.ptp(scaled_differences) == 0 and scaled_differences[0] != 0):
+        return math.nan
+    features = np.stack([np.ones(len(wins)), scaled_differences], axis=1)
+    return float(1 / (1 + np.exp(-logistic_fit(features, wins)[0])))

@@ -22,7 +22,8 @@ class EvaluateConfig:
     """Measure a reward model on held-out pairs, and a policy against its parent under that reward model.
 
     Inputs: snapshot, reward; optionally policy and parent (win rate, KL, length), and reward_baseline (the arm without
-    the mitigation, for the paired comparison).
+    the mitigation, for the paired comparison). A reward model `gold` that no stage learnt from shows where optimising
+    pays no longer: on the best of n answers of the parent, and on the inputs checkpoint_1, checkpoint_2, ... of a run.
     """
 
     max_length: int = 512
@@ -34,11 +35,15 @@ class EvaluateConfig:
     temperature: float = 1.0
     bootstrap: int = 1000
     batch_size: int = 32
+    reward_bench: str = ""  # JSONL in RewardBench's format: {"prompt", "chosen", "rejected", "subset"}
+    best_of: int = 0  # answers a prompt for the curve of best-of-n, n up to so many; 0: no such curve
+    gold_points: str = ""  # JSONL of held-out judgments, {"prompt", "kl_nats", "gold"}: a curve measured elsewhere
 
     def __post_init__(self) -> None:
         require(self.bootstrap >= 100, "bootstrap", self.bootstrap, "at least 100 resamples")
         require(self.samples >= 1, "samples", self.samples, "at least 1")
         require(self.answers >= 0, "answers", self.answers, "a number of answers, or 0 to ask for none")
+        require(self.best_of == 0 or self.best_of >= 8, "best_of", self.best_of, "at least 8, or 0 for no such curve")
         require(self.max_prompts >= 1, "max_prompts", self.max_prompts, "at least 1")
         require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "at least 1")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1 completion at a time")

@@ -33,7 +33,10 @@ LENGTH_EXCESS = 0.15  # correlation with length beyond that of the labels
 LENGTH_RATIO_WARN, LENGTH_RATIO_BLOCK = 1.3, 2.0  # mean length over the parent's
 ENDING_WARN, ENDING_BLOCK = 0.9, 0.5  # share of answers that end by themselves, over the parent's
 
-POLICY_ONLY = {"win_rate", "kl_to_parent", "mean_length_tokens", "repetition", "end_of_text_rate", "reward_gain"}
+POLICY_ONLY = {
+    "win_rate", "win_rate_length_controlled", "kl_to_parent", "mean_length_tokens", "repetition", "end_of_text_rate",
+    "reward_gain", "distinct_1", "distinct_2", "answer_overlap",
+}  # fmt: skip
 REFEREE = ["reward_accuracy", "counterfactual_flip_rate"]
 REQUIRED = {
     Version.Kind.REWARD: REFEREE,

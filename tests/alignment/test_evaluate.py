@@ -8,7 +8,7 @@ import pytest
 from alignment.config import EXIT_BAD_INPUT, EXIT_DONE, EvaluateConfig, Input
 from alignment.guards import repetition
 from alignment.panel import accuracy_price
-from alignment.policies import enough_samples
+from alignment.policies import distinct, enough_samples, overlap
 from tests.alignment.snapshots import gendered_pairs, make_job, metrics_of, pair, user, write_snapshot
 from tests.alignment.stages import FAST, run
 
@@ -181,3 +181,30 @@ def test_a_snapshot_without_held_out_pairs_yields_no_figures_and_says_why(traine
 def test_repetition_counts_runs_seen_before():
     assert repetition([1, 2, 3, 4, 1, 2, 3, 4]) == pytest.approx(1 / 5)
     assert repetition([1, 2, 3]) == 0
+
+
+def test_length_control_and_diversity_stand_beside_the_win_rate(evaluated):
+    metrics = evaluated[1]
+    controlled = metrics["win_rate_length_controlled"]
+    assert controlled["low"] <= controlled["value"] <= controlled["high"]
+    assert (controlled["n"], controlled["clusters"]) == (18, 6)
+    for key in ("distinct_1", "distinct_2", "answer_overlap"):
+        entry = metrics[key]
+        assert entry["n"] == entry["clusters"] == 6  # one figure a prompt
+        assert 0 <= entry["value"] <= 1 and 0 <= entry["baselines"]["parent"] <= 1
+
+
+def test_accuracy_by_length_bucket_counts_every_pair_once(evaluated):
+    buckets = [entry for key, entry in evaluated[1].items() if key.startswith("accuracy_length_")]
+    plain = [entry for entry in buckets if not entry["key"].endswith("_change")]
+    assert len(plain) == 5 and sum(entry["n"] for entry in plain) == evaluated[1]["reward_accuracy"]["n"]
+    right = sum(entry["n"] * entry["value"] for entry in plain if entry["n"])
+    assert right / 60 == pytest.approx(evaluated[1]["reward_accuracy"]["value"])
+
+
+def test_diversity_by_hand():
+    assert distinct([[1, 2, 1], [1, 2]], 1) == 2 / 5
+    assert distinct([[1, 2, 1], [1, 2]], 2) == 2 / 3
+    assert math.isnan(distinct([[1]], 2))
+    assert overlap([[1, 2], [2, 3], [2, 3]]) == pytest.approx((1 / 3 + 1 / 3 + 1) / 3)
+    assert math.isnan(overlap([[1, 2]]))

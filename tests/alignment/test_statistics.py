@@ -9,6 +9,8 @@ from alignment.statistics import (
     cluster_bootstrap,
     cluster_mean,
     correlation,
+    length_controlled_share,
+    logistic_fit,
     paired_t,
     wilson,
 )
@@ -88,3 +90,39 @@ def test_the_paired_t_against_a_hand_computed_value():
 def test_correlation_of_a_constant_is_undefined():
     assert math.isnan(correlation(np.ones(3), np.arange(3.0)))
     assert correlation(np.arange(4.0), -np.arange(4.0)) == pytest.approx(-1)
+
+
+def test_a_win_rate_that_length_alone_makes_is_one_half_where_lengths_are_equal():
+    draw = np.random.default_rng(0)
+    differences = draw.normal(30, 60, size=2000)  # ours are longer on the whole
+    scaled = np.tanh(differences / differences.std())
+    by_length = (draw.random(2000) < 1 / (1 + np.exp(-2 * scaled))).astype(float)
+    by_quality = (draw.random(2000) < 1 / (1 + np.exp(-(0.8 + 0 * scaled)))).astype(float)
+    assert by_length.mean() > 0.6
+    assert length_controlled_share(by_length, scaled) == pytest.approx(0.5, abs=0.04)
+    assert length_controlled_share(by_quality, scaled) == pytest.approx(1 / (1 + math.exp(-0.8)), abs=0.04)
+
+
+def test_length_control_without_a_difference_is_the_plain_win_rate_and_undefined_with_one_constant():
+    wins = np.asarray([1.0, 1.0, 0.5, 0.0] * 25)
+    assert length_controlled_share(wins, np.zeros(100)) == pytest.approx(wins.mean(), abs=1e-3)
+    assert math.isnan(length_controlled_share(wins, np.full(100, 0.5)))
+    assert math.isnan(length_controlled_share(np.zeros(0), np.zeros(0)))
+
+
+@pytest.mark.parametrize("rows", [1, 5, 300])
+def test_a_policy_that_always_wins_stays_finite(rows):
+    draw = np.random.default_rng(rows)
+    found = length_controlled_share(np.ones(rows), np.tanh(draw.normal(size=rows)) if rows > 1 else np.zeros(1))
+    assert 0.9 < found < 1
+
+
+def test_the_logistic_fit_meets_the_first_order_conditions_and_sklearn():
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    draw = np.random.default_rng(3)
+    x, noise = draw.normal(size=400), draw.random(400)
+    won = (noise < 1 / (1 + np.exp(-(0.3 - 1.1 * x)))).astype(float)
+    found = logistic_fit(np.stack([np.ones(400), x], axis=1), won, ridge=0.5)
+    theirs = linear_model.LogisticRegression(C=2.0, fit_intercept=False, tol=1e-10, max_iter=1000)
+    theirs.fit(np.stack([np.ones(400), x], axis=1), won)
+    assert found == pytest.approx(theirs.coef_[0], abs=1e-4)
