@@ -27,7 +27,7 @@ from alignment.config.measuring import AuditConfig, EvaluateConfig, InspectConfi
 from alignment.config.online import GRPOConfig
 from alignment.config.ppo import PPOConfig
 from alignment.config.preferences import Heads, Labels, PreferenceConfig, RewardConfig  # noqa: F401
-from alignment.config.sampling import BestOfNConfig, GenerateConfig
+from alignment.config.sampling import BestOfNConfig, GenerateConfig, OnlineDPOConfig
 from alignment.config.training import PRECISIONS, Lora, Optimization, lora, optimization  # noqa: F401
 
 CONFIGS = {
@@ -38,6 +38,7 @@ CONFIGS = {
     "preference": PreferenceConfig,
     "ppo": PPOConfig,
     "grpo": GRPOConfig,
+    "online_dpo": OnlineDPOConfig,
     "generate": GenerateConfig,
     "best_of_n": BestOfNConfig,
     "evaluate": EvaluateConfig,

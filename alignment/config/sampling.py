@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from alignment.config.guards import guards
 from alignment.config.job import require
-from alignment.config.online import Rewarding, Sampling, nested
+from alignment.config.online import ONLINE, Rewarding, Sampling, nested
+from alignment.config.preferences import Terms, check_pair_loss, require_terms
+from alignment.config.training import PRECISIONS, Optimization, lora, optimization
 
+ONLINE_LOSSES = ("sigmoid", "robust", "hinge", "ipo")  # those that measure against the reference
 SELECTIONS = ("best", "threshold", "top_share")
 
 
@@ -51,3 +55,47 @@ class BestOfNConfig:
         require(self.bootstrap >= 100, "bootstrap", self.bootstrap, "at least 100 resamples")
         object.__setattr__(self, "sampling", nested(Sampling, self.sampling))
         object.__setattr__(self, "reward", nested(Rewarding, self.reward))
+
+
+@dataclass(frozen=True)
+class OnlineDPOConfig:
+    """DPO on pairs that the policy has just sampled and the reward ordered. Inputs: parent; reward, snapshot."""
+
+    loss: str = "sigmoid"  # sigmoid | robust | hinge | ipo
+    beta: float = 0.1
+    label_smoothing: float = 0.0  # share of the reward's orders taken to be wrong
+    terms: Any = None
+    prompts: str = ""  # JSONL: {"id": ..., "messages": [...]}; empty: the snapshot's training prompts
+    held_out_prompts: int = 32  # at most so many, and a tenth, are set aside to choose the best weights; 0: none
+    sampling: Any = None  # completions a prompt: the best and the worst of them are the pair
+    reward: Any = None
+    guards: Any = None
+    precision: str = "fp32"  # of the updates; samples are always fp32
+    lora: Any = None
+    optimization: Any = None
+
+    def __post_init__(self) -> None:
+        check_pair_loss(self, ONLINE_LOSSES)
+        require(self.held_out_prompts >= 0, "held_out_prompts", self.held_out_prompts, "0 or more")
+        require(self.precision in PRECISIONS, "precision", self.precision, "fp32, bf16 or auto")
+        raw = self.sampling if isinstance(self.sampling, Sampling) else {"completions": 2, **(self.sampling or {})}
+        sampling = nested(Sampling, raw)
+        require(sampling.completions >= 2, "completions", sampling.completions, "at least 2: a pair needs two")
+        require(sampling.passes == 1, "passes", sampling.passes, "1: every step learns from fresh samples")
+        for name, value in (
+            ("sampling", sampling),
+            ("terms", nested(Terms, self.terms)),
+            ("reward", nested(Rewarding, self.reward)),
+            ("guards", guards(self.guards)),
+            ("lora", lora(self.lora)),
+            ("optimization", online_plan(self.optimization, sampling.prompts)),
+        ):
+            object.__setattr__(self, name, value)
+        require_terms(self.loss, self.terms)
+
+
+def online_plan(raw: Any, prompts: int) -> Optimization:
+    """The plan of a stage whose step is one pair of each prompt sampled: batch_size counts those."""
+    plan = raw if isinstance(raw, Optimization) else optimization({**ONLINE, "batch_size": prompts, **(raw or {})})
+    require(plan.batch_size == prompts, "batch_size", plan.batch_size, f"leave it out, or set it to {prompts} prompts")
+    return plan
