@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import comb
 
+from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from labelapp.chat.refusals import NothingToAsk
@@ -28,9 +29,17 @@ class Draw:
 
 def candidates(project: Project) -> list[Model]:
     """The policies that the engine holds (the served one, its parent, others kept), and the upstream models in use."""
+    return [model for rows in _candidates(project) for model in rows.order_by("pk")]
+
+
+def any_candidate(project: Project) -> bool:
+    """Whether a prompt would be answered now."""
+    return any(rows.exists() for rows in _candidates(project))
+
+
+def _candidates(project: Project) -> tuple[QuerySet[Version], QuerySet[UpstreamModel]]:
     ready = Version.objects.filter(project=project, kind=Version.Kind.POLICY, engine__state=EngineVersion.State.READY)
-    upstream = project.upstream_models.filter(disabled_at=None)
-    return [*ready.order_by("pk"), *upstream.order_by("pk")]
+    return ready, project.upstream_models.filter(disabled_at=None)
 
 
 def draw(models: Sequence[Model], count: int, rng: random.Random | None = None) -> Draw:

@@ -13,6 +13,7 @@ from labelapp.chat.actions import (
     open_conversation,
     sides_of,
 )
+from labelapp.chat.draw import any_candidate
 from labelapp.chat.run import give_up_stale
 from labelapp.labeling.actions import protocol_of
 from labelapp.labeling.desk import Step, steps
@@ -76,6 +77,7 @@ def read_page(project: Project, labeler, kept: Mapping[str, str]) -> dict:
     protocol = latest_protocol(project)
     guideline = project.guideline_versions.last()
     goes_on = turn is None or (turn.state == State.JUDGED and turn.continued is not None)
+    may_ask = goes_on and protocol is not None and (turn is None or turn.number < MOST_TURNS)
     return {
         "section": "chat",
         "chats": protocol is not None,
@@ -87,7 +89,8 @@ def read_page(project: Project, labeler, kept: Mapping[str, str]) -> dict:
         "talk": talk(turn, goes_on),
         "answering": answering(turn, kept) if turn and not goes_on else None,
         "kept": kept,
-        "may_ask": goes_on and protocol is not None and (turn is None or turn.number < MOST_TURNS),
+        "may_ask": may_ask,
+        "can_answer": may_ask and any_candidate(project),
         "next_number": turn.number + 1 if turn else 1,
         "past": Conversation.objects.filter(project=project, labeler=labeler, ended_at__isnull=False)[:PAST],
     }

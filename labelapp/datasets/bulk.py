@@ -19,7 +19,7 @@ from labelapp.celery import app
 from labelapp.datasets.filters import COUNTED, matching
 from labelapp.labeling.batches import assign_to_batch, create_batch, set_deadline
 from labelapp.labeling.overview.counting import recount_soon
-from labelapp.labeling.quality.reask import reask
+from labelapp.labeling.quality.reask import reask, why_none
 from labelapp.labeling.refusals import Refusal
 from labelapp.models import Batch, BulkChange, Comparison, Judgment, Project, Slot, User
 
@@ -238,7 +238,10 @@ def reopen_places(project: Project, order: dict) -> str:
 
 
 def ask_again(project: Project, order: dict) -> str:
-    asked = reask(judgments=Judgment.objects.standing().filter(comparison__in=picked_comparisons()), note=order["note"])
+    standing = Judgment.objects.standing().filter(comparison__in=picked_comparisons())
+    asked = reask(judgments=standing, note=order["note"])
+    if not asked:
+        return why_none(standing)
     return _("%(asked)s answers are asked again, of their labelers.") % {"asked": f"{asked:,}"}
 
 

@@ -122,6 +122,17 @@ def test_a_refused_prompt_stays_in_its_field(client, project, labeler):
     assert answer.status_code == 409 and "No model can answer" in answer.text and "Dear words</textarea>" in answer.text
 
 
+def test_where_no_model_can_answer_nobody_is_asked_to_write(client, project, labeler):
+    client.force_login(labeler)
+    url = reverse("chat", args=[project.slug])
+    assert "<textarea" in client.get(url).text
+    project.upstream_models.update(disabled_at=project.created_at)
+    page = client.get(url).text
+    assert "No model can answer now" in page and "<textarea" not in page
+    project.upstream_models.filter(name="lion").update(disabled_at=None)
+    assert "<textarea" in client.get(url).text
+
+
 @pytest.mark.parametrize("seen", [{}, {"seen_0": "x", "seen_1": "3"}, {"seen_0": "-1", "seen_1": "3"}])
 def test_a_vote_that_does_not_say_what_was_seen_is_refused(client, project, labeler, seen):
     turn = chat(project, labeler)

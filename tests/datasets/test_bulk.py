@@ -346,6 +346,8 @@ def test_what_was_answered_is_asked_again(project, labeler, change):
     slot = claim_slot(project=project, labeler=labeler)
     assert (slot.purpose, slot.note) == ("reask", "New guidelines.")
     assert Judgment.objects.standing().count() == 1
+    again = change("reask", row, note="New guidelines.").outcome
+    assert again == "No answer is asked again. 1 is with its labeler already."
 
 
 def test_a_change_has_the_queue_counted_soon(project, change):

@@ -6,7 +6,7 @@ import pytest
 
 from labelapp.labeling.actions import undo_last
 from labelapp.labeling.claims import claim_of
-from labelapp.labeling.quality.reask import made_under, reask, return_to_labeler
+from labelapp.labeling.quality.reask import made_under, reask, return_to_labeler, why_none
 from labelapp.labeling.queue import claim_slot
 from labelapp.labeling.refusals import CannotAskAgain
 from labelapp.labeling.skips import skip_item
@@ -75,6 +75,29 @@ def test_what_does_not_stand_or_checks_its_labeler_is_not_asked_again(project, l
 def test_nobody_is_asked_who_has_left(project, labeler, judged):
     Membership.objects.filter(user=labeler).delete()
     assert reask(judgments=[judged], note="") == 0
+
+
+def test_an_asking_that_asks_nobody_says_why(project, labeler, judged, join):
+    everything = Judgment.objects.all()
+    reask(judgments=[judged], note="See v2.")
+    imported = Judgment.objects.get(pk=judged.pk)
+    imported.pk, imported.slot, imported.labeler = None, None, None
+    imported.submission_id, imported.external_annotator = uuid4(), "a17"
+    imported.save()
+    gold, leaver = make_comparison(project), join()
+    gold.slots.update(purpose="gold", reserved_for=leaver)
+    claim_and_answer(project, leaver)
+    make_comparison(project)
+    claim_and_answer(project, leaver)
+    Membership.objects.filter(user=leaver).delete()
+    assert reask(judgments=everything, note="Again.") == 0
+    assert why_none(everything) == (
+        "No answer is asked again. 1 is with its labeler already. 1 checks its labeler: gold, a swapped repeat, or the "
+        "quiz. The labeler of 1 has left. 1 has no place here: imported, or given as an extra one."
+    )
+    assert why_none(Judgment.objects.none()) == (
+        "No answer is asked again. None has been given, or none still stands."
+    )
 
 
 def test_a_reviewer_returns_an_answer_with_a_comment(project, labeler, judged):

@@ -394,6 +394,8 @@ def test_answers_under_an_old_version_of_the_guidelines_are_asked_again(project,
     assert "1 answer is asked again." in asked
     slot = claim_slot(project=project, labeler=labeler)
     assert (slot.pk, slot.note, slot.purpose) == (judgment.slot_id, "See v2.", "reask")
+    none = post(client, "setup_guidelines_reask", project, number="1", note="See v2.").content.decode()
+    assert "No answer is asked again. 1 is with its labeler already." in none
     assert client.post(address("setup_guidelines_reask", project), {"number": "7", "note": "x"}).status_code == 404
 
 

@@ -6,8 +6,8 @@ revision of it, replaces it; so nothing is lost where nobody ever answers again.
 
 from collections.abc import Iterable
 
-from django.db.models import Exists, F, Model, OuterRef, QuerySet
-from django.utils.translation import gettext
+from django.db.models import Case, Count, Exists, F, Model, OuterRef, Q, QuerySet, Value, When
+from django.utils.translation import gettext, ngettext
 
 from labelapp.labeling.refusals import CannotAskAgain
 from labelapp.models import GuidelineVersion, Judgment, Membership, Slot
@@ -28,6 +28,37 @@ def reask(*, judgments: Iterable[Judgment] | QuerySet[Judgment], note: str) -> i
     are being asked again already, and those of people who have left the project.
     """
     return _reopen(Judgment.objects.filter(pk__in=keys_of(judgments)), Slot.Purpose.REASK, note)
+
+
+def why_none(judgments: QuerySet[Judgment]) -> str:
+    """After a reask() that asked nobody: why, in sentences."""
+    waiting = {"slot__state__in": (Slot.State.OPEN, Slot.State.LEASED), "slot__reserved_for": F("labeler")}
+    reasons = Case(
+        When(slot=None, then=Value("placeless")),
+        When(~Q(slot__purpose__in=VOTES), then=Value("checks")),
+        When(**waiting, then=Value("asked")),
+        When(slot__labeler=F("labeler"), then=Value("left")),
+        default=Value("placeless"),
+    )
+    standing = judgments.filter(replaced_by=None, withdrawn=False).order_by()
+    counted = dict(standing.annotate(why=reasons).values_list("why").annotate(Count("pk")))
+    why = [said(n) % {"n": f"{n:,}"} for reason, said in WHY.items() if (n := counted.get(reason))]
+    none = gettext("None has been given, or none still stands.")
+    return " ".join([gettext("No answer is asked again."), *(why or [none])])
+
+
+WHY = {
+    "asked": lambda n: ngettext("%(n)s is with its labeler already.", "%(n)s are with their labelers already.", n),
+    "checks": lambda n: ngettext(
+        "%(n)s checks its labeler: gold, a swapped repeat, or the quiz.",
+        "%(n)s check their labelers: gold, swapped repeats, or the quiz.", n,
+    ),
+    "left": lambda n: ngettext("The labeler of %(n)s has left.", "The labelers of %(n)s have left.", n),
+    "placeless": lambda n: ngettext(
+        "%(n)s has no place here: imported, or given as an extra one.",
+        "%(n)s have no place here: imported, or given as extra ones.", n,
+    ),
+}  # fmt: skip
 
 
 def return_to_labeler(judgment: Judgment, note: str) -> None:

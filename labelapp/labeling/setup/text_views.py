@@ -12,7 +12,7 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_POST
 
 from labelapp.accounts.permissions import project_page
-from labelapp.labeling.quality.reask import made_under, reask
+from labelapp.labeling.quality.reask import made_under, reask, why_none
 from labelapp.labeling.refusals import BadSetup
 from labelapp.labeling.setup.actions import LONGEST_TEXT, require_consent, save_text
 from labelapp.labeling.setup.forms import TextForm
@@ -148,5 +148,5 @@ def guidelines_reask(request: HttpRequest, project: Project) -> HttpResponse:
         version = version_numbered(project, KINDS["guidelines"], request.POST.get("number", ""))
         asked = reask(judgments=made_under(version), note=note)
         said = ngettext("%(n)s answer is asked again.", "%(n)s answers are asked again.", asked) % {"n": asked}
-        messages.success(request, said)
+        messages.success(request, said if asked else why_none(made_under(version)))
     return redirect("setup_guidelines_versions", project.slug)
