@@ -114,9 +114,12 @@ def test_an_early_vote_stores_what_was_seen_and_ends_the_run(project, labeler, u
     def judge_early(turn):
         return judge(turn, strength=1, seen=[9, 12])
 
+    def shown():
+        return min(map(len, turn.sides.values_list("text", flat=True)))
+
     async def scene():
         running = asyncio.create_task(run_to_end(turn.pk))
-        while min([len(text) async for text in turn.sides.values_list("text", flat=True)]) < 12:
+        while await in_thread(shown)() < 12:  # a query awaited here would leave its connection to nobody
             await asyncio.sleep(0.05)
         judged = await in_thread(judge_early)(turn)
         await asyncio.wait_for(running, 20)
