@@ -9,13 +9,18 @@ decides otherwise. Each process has a database, queues, cache keys, files and an
 """
 
 import contextlib
+import fcntl
+import hashlib
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 
-from labelapp.embedded import Services
+from labelapp.embedded import BASE_DIR, DATABASE, Services
 
 services = Services("test", durable=False)
 own_database = not os.environ.get("TEST_DATABASE_URL")
@@ -80,6 +85,40 @@ def _owner_lives(database: str) -> bool:
     import psutil
 
     return psutil.pid_exists(int(database.split("_")[2][:-4], 16))
+
+
+def copy_migrated_database() -> None:
+    """Have this process's database copied from one that is migrated already, where the server is our own."""
+    if own_database:
+        from django.db import connections
+
+        connections["default"].settings_dict["TEST"]["TEMPLATE"] = migrated_database()
+
+
+def migrated_database() -> str:
+    """The name of a database with all tables, made once for each state of the migrations."""
+    name = f"migrated_{migrations_digest()}"
+    with open(services.root / "migrated.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not services.postgres.accepts(name):
+            services.postgres.drop_databases("migrated_", unless=lambda _: False)
+            services.postgres.create_database("migrated_half")
+            url = services.database_url.replace(f"/{DATABASE}?", "/migrated_half?")
+            environ = os.environ | {"DATABASE_URL": url, "LABELAPP_SUPERVISED": str(os.getpid())}
+            subprocess.run([sys.executable, "manage.py", "migrate", "-v0"], cwd=BASE_DIR, env=environ, check=True)
+            services.postgres.rename_database("migrated_half", name)
+    return name
+
+
+def migrations_digest() -> str:
+    """Names the content of every migration of every installed app."""
+    from django.apps import apps
+
+    digest = hashlib.sha256()
+    for app in sorted(apps.get_app_configs(), key=lambda app: app.label):
+        for file in sorted(Path(app.path, "migrations").glob("*.py")):
+            digest.update(f"{app.label}/{file.name}".encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def pytest_unconfigure(config):

@@ -59,6 +59,13 @@ def empty_tables_again_after_a_deadlock() -> None:
     TransactionTestCase._fixture_teardown = patient
 
 
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix):
+    from labelapp.testing import copy_migrated_database
+
+    copy_migrated_database()
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
     """Sort the tests: formulae, then the rest, then those that start processes, then those with a browser.

@@ -75,6 +75,13 @@ class Postgres:
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
                 connection.execute(f'CREATE DATABASE "{name}"')
 
+    def rename_database(self, name: str, new: str) -> None:
+        """Rename a database that nobody is connected to."""
+        import psycopg
+
+        with psycopg.connect(self._dsn("postgres"), autocommit=True) as connection:
+            connection.execute(f'ALTER DATABASE "{name}" RENAME TO "{new}"')
+
     def drop_databases(self, prefix: str, *, unless: Callable[[str], bool]) -> None:
         """Drop every database with this prefix but those still needed."""
         import psycopg
