@@ -24,7 +24,7 @@ class GoldForm(forms.Form):
     both_bad = forms.BooleanField(required=False, label=gettext_lazy("All of them are bad"))
     explanation = forms.CharField(
         required=False, max_length=2000, widget=forms.Textarea(attrs={"rows": 3}), label=gettext_lazy("Why"),
-        help_text=gettext_lazy("Shown to the labeler after the answer. May stay empty."),
+        help_text=gettext_lazy("Markdown, shown to the labeler after the answer. May stay empty."),
     )  # fmt: skip
 
     def __init__(self, *args, size: int, **kwargs):

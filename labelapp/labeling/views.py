@@ -19,7 +19,7 @@ from labelapp.labeling.desk import open_desk
 from labelapp.labeling.drafts import save_draft
 from labelapp.labeling.forms import AnswerForm, read_draft
 from labelapp.labeling.guidelines import news_of
-from labelapp.labeling.quality.gold import Outcome, in_words
+from labelapp.labeling.quality.gold import Outcome, as_html
 from labelapp.labeling.queue import claiming, extend_lease
 from labelapp.labeling.refusals import Refusal
 from labelapp.labeling.section import TEMPLATE, section_of
@@ -127,7 +127,7 @@ def show_next(
         said = {"announce": announce, "saved": saved, "outcome": outcome}
         return show_desk(request, project, slot=slot, holding=holding, **said)
     if outcome:
-        messages.info(request, in_words(outcome))
+        messages.info(request, as_html(outcome), extra_tags="told")
     return HttpResponseRedirect(reverse("label", args=[project.slug]), status=303)
 
 
@@ -146,7 +146,7 @@ def show_desk(
     """The page, or its one section for htmx. After a refusal the form keeps what was said about the same item."""
     desk = open_desk(project=project, labeler=request.user, slot=slot, holding=holding)
     context = {"desk": desk, "item": desk.item, "announce": announce, "refusal": refusal, "section": "label"}
-    context["outcome"] = outcome and in_words(outcome)
+    context["outcome"] = outcome and as_html(outcome)
     context["skip_reasons"] = Skip.Reason.choices
     context["csrf_token"] = token_of(request)
     context |= {"cap": request.membership.cap, "news": news_of(request.membership, desk.guideline)}

@@ -1,5 +1,6 @@
 """Gold: items with a known answer among the others."""
 
+import re
 from uuid import uuid4
 
 import pytest
@@ -150,6 +151,19 @@ def test_the_page_explains_after_the_answer(client, golden, labeler):
     page = client.post(PAGE, form, headers=HTMX)
     assert "Because &lt;i&gt;this&lt;/i&gt;." in page.content.decode()
     assert "you found it" in text(page)
+
+
+def test_an_explanation_is_markdown_and_nothing_else(client, golden, labeler):
+    evil = "**Sources** count.\n\n<script>alert(1)</script> [x](javascript:alert(1)) ![x](http://evil.example/x.png)"
+    client.force_login(labeler)
+    for headers in (HTMX, {}):  # on the page itself, and without script after a redirect
+        gold(golden, explanation=evil)
+        slot = hand_gold(golden, labeler.pk)
+        form = form_of(client.get(PAGE)) | {"answer": str(for_position(slot, 0)["strength"]), "submission_id": uuid4()}
+        page = client.post(PAGE, form, headers=headers, follow=True).text
+        told = re.search(r'<div (id="outcome" )?class="notice [^>]*>.*?</div></div>', page, re.DOTALL)[0]
+        assert "<strong>Sources</strong>" in told and "&lt;script&gt;" in told
+        assert not re.search(r"<script|<img|href=.javascript", told)
 
 
 def test_without_javascript_the_explanation_is_on_the_page_after_the_redirect(client, golden, labeler):

@@ -7,10 +7,13 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.utils.html import format_html
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext
 
 from labelapp.labeling.quality.agreement import Share, check_gold, is_right
 from labelapp.labeling.quality.places import add_slot
+from labelapp.labeling.text.render import render_markdown
 from labelapp.models import Comparison, Judgment, Membership, Project, Skip, Slot
 
 CHECKS = (Slot.Purpose.GOLD, Slot.Purpose.QUIZ)
@@ -24,11 +27,13 @@ class Outcome:
     explanation: str
 
 
-def in_words(outcome: Outcome) -> str:
-    """The outcome, in friendly words."""
+def as_html(outcome: Outcome) -> SafeString:
+    """The outcome, in friendly words, and its explanation, which is markdown as guidelines are."""
     if outcome.right:
-        return gettext("The answer to the last item was known, and you found it. %s") % outcome.explanation
-    return gettext("The answer to the last item was known, and it was another one. %s") % outcome.explanation
+        said = gettext("The answer to the last item was known, and you found it.")
+    else:
+        said = gettext("The answer to the last item was known, and it was another one.")
+    return format_html('<p>{}</p><div dir="auto">{}</div>', said, mark_safe(render_markdown(outcome.explanation)))
 
 
 @transaction.atomic
