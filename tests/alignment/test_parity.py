@@ -1,4 +1,4 @@
-"""Our SFT and reward losses equal TRL's on the same weights, from text rows through both tokenisations.
+"""Our SFT losses equal TRL's on the same weights, from text rows through both tokenisations.
 
 TRL builds its own dataset and batch from the same rows with the same tokenizer and chat template. Where the two differ
 in tokens, loss or gradient, one of them trains on something else than the other says.
@@ -11,32 +11,21 @@ import torch
 
 pytest.importorskip("trl", reason="TRL is in the dev extra only")
 from datasets import Dataset, load_dataset
-from trl import DPOConfig, DPOTrainer, RewardTrainer, SFTConfig, SFTTrainer
-from trl import RewardConfig as TRLRewardConfig
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
-from alignment.config import RewardConfig, build
-from alignment.judgments import EQUAL
-from alignment.labels import said_by_pairs
-from alignment.model import load_policy, load_reward
-from alignment.pairs import encode_pairs, read_pairs
-from alignment.reward_data import encode, gather
-from alignment.reward_objective import batch_of, terms, total
-from alignment.scores import unit_scores
+from alignment.model import load_policy
 from alignment.sft import accumulate, dialogue_loss, encode_row, learnt_tokens
 from alignment.text import load_tokenizer
 from tests.alignment.golden import gradients
 from tests.alignment.preference_cases import PAIRS
 from tests.alignment.snapshots import planted_pairs, write_snapshot
-from tests.tiny_models import make_tiny_policy, make_tiny_reward
+from tests.tiny_models import make_tiny_policy
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Directories of a policy, of another policy as its reference, and of a reward model."""
     folder = tmp_path_factory.mktemp("parity")
     make_tiny_policy(folder / "policy", seed=0)
-    make_tiny_policy(folder / "reference", seed=1)
-    make_tiny_reward(folder / "reward", folder / "policy", seed=2)
     return folder
 
 
@@ -70,35 +59,6 @@ def assert_equal(ours: torch.Tensor, theirs: torch.Tensor, our_model, their_mode
     expected = gradients(their_model)
     assert expected.norm() > 0
     assert (gradients(our_model) - expected).norm() <= 1e-4 * expected.norm()
-
-
-def our_pairs(tokenizer, tmp_path):
-    snapshot = write_snapshot(tmp_path / "snapshot", PAIRS)
-    return encode_pairs(tokenizer, read_pairs(snapshot.path, "train"), 256)[0]
-
-
-@pytest.mark.parametrize(("margin", "coefficient"), [("none", None), ("additive", None), ("additive", 0.05)])
-def test_the_reward_loss_equals_trl(models, tokenizer, tmp_path, margin, coefficient):
-    rows = Dataset.from_list(PAIRS)
-    trainer = RewardTrainer(
-        model=load_reward(models / "reward"),
-        args=arguments(TRLRewardConfig, tmp_path, center_rewards_coefficient=coefficient),
-        train_dataset=rows if margin == "additive" else rows.remove_columns("margin"),
-        processing_class=tokenizer,
-    )  # fmt: skip
-    batch, theirs = their_batch_and_loss(trainer)
-
-    snapshot, model = write_snapshot(tmp_path / "snapshot", PAIRS), load_reward(models / "reward")
-    comparisons = gather(said_by_pairs(read_pairs(snapshot.path, "train"), EQUAL))
-    examples, _ = encode(tokenizer, comparisons, 256, {"reward": [0]})
-    config = build(RewardConfig, {"margin": margin, "centering": coefficient or 0.0})
-    mine = batch_of(examples, [], model.device)
-    ours = total(terms(unit_scores(model, mine.units, tokenizer.pad_token_id), mine, config))
-    ours.backward()
-
-    texts = {tuple(text) for unit in mine.units for text in unit}
-    assert texts == real_rows(batch["input_ids"], batch["attention_mask"])
-    assert_equal(ours, theirs, model, trainer.model)
 
 
 COMPLETIONS = [{"prompt": row["prompt"], "completion": row["chosen"]} for row in PAIRS]
