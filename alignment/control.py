@@ -38,11 +38,12 @@ class Multiplier:
     """The Lagrange multiplier of a constraint: it rises while the measured cost is over its limit, and falls below.
 
     It moves on the logarithm, so it stays positive, and within bounds, so that it can always come back.
-    Source: Dai et al. 2023, arXiv:2310.12773, appendix B.3.
+    Source: Dai et al. 2023, arXiv:2310.12773 (Safe RLHF). There a step is also multiplied by lambda; here it is not,
+    because with the factor a lambda above 1 / rate reaches its bound within a few rollouts.
     """
 
     def __init__(self, *, limit: float, start: float, rate: float, most: float, least: float = 1e-3) -> None:
-        """limit: the mean cost that is allowed; rate: step of the logarithm, for a cost of 1 over it and lambda 1."""
+        """limit: the mean cost that is allowed; rate: step of the logarithm for a cost of 1 over it."""
         self.limit, self.rate = limit, rate
         self.bounds = (math.log(least), math.log(most))
         self.log_value = math.log(start)
@@ -52,8 +53,8 @@ class Multiplier:
         return math.exp(self.log_value)
 
     def update(self, mean_cost: float) -> None:
-        """One ascent on lambda x (mean cost - limit), once a rollout."""
-        moved = self.log_value + self.rate * self.value * (mean_cost - self.limit)
+        """One step against (mean cost - limit), once a rollout."""
+        moved = self.log_value + self.rate * (mean_cost - self.limit)
         self.log_value = min(max(moved, self.bounds[0]), self.bounds[1])
 
     def state_dict(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from alignment.batches import micro_batches
 from alignment.config import GRPOConfig, Job
 from alignment.control import KLController
 from alignment.guards import Baseline, loop_guards
-from alignment.loop import Step
+from alignment.loop import Step, Watch
 from alignment.losses.policy import VARIANTS, clipped_policy, is_clipped, kl_estimate, log_ratio, loss_weights
 from alignment.online import (
     Rollout,
@@ -31,6 +31,7 @@ from alignment.online import (
     open_setting,
     step_counts,
 )
+from alignment.precision import autocast
 from alignment.rollouts import (
     MICRO_TOKENS,
     Rollouts,
@@ -42,17 +43,19 @@ from alignment.rollouts import (
 )
 from alignment.state import Part
 
-Advantage = Callable[[Rollout, float], Tensor]  # a rollout and the KL's weight to (N,) advantages
+# A rollout and the weight of the KL to (N,) advantages, and what there is to say of them.
+Advantage = Callable[[Rollout, float], tuple[Tensor, dict[str, float]]]
 
 
 def run(job: Job, config: GRPOConfig) -> dict[str, Any]:
     """Train to the end and write the checkpoint. Inputs: parent; reward, snapshot as the config asks for them."""
     setting = open_setting(job, config)
 
-    def advantage(rollout: Rollout, beta: float) -> Tensor:
-        return group_relative(penalized_reward(rollout, config, beta), config)
+    def advantage(rollout: Rollout, beta: float) -> tuple[Tensor, dict[str, float]]:
+        return group_relative(penalized_reward(rollout, config, beta), config), {}
 
-    return finish(job, config, setting, train(job, config, setting, advantage))
+    watch = held_out_watch(setting, config, job.seed)
+    return finish(job, config, setting, train(job, config, setting, advantage, watch))
 
 
 def penalized_reward(rollout: Rollout, config: GRPOConfig, beta: float) -> Tensor:
@@ -86,6 +89,7 @@ def accumulate(
     beta: float,
     tokens: int = MICRO_TOKENS,
     untouched: bool = False,
+    precision: str = "fp32",
 ) -> GRPOStats:
     """Add the gradient of the loss of a minibatch of a rollout.
 
@@ -100,19 +104,20 @@ def accumulate(
     policy, total, lengths = torch.zeros_like(tensors["old"]), 0.0, tensors["tokens"].tolist()
     for group in micro_batches(lengths, range(len(lengths)), tokens):
         part = rows_of(tensors, group)
-        logprobs = batch_logprobs(model, batch_of(part), config.sampling.temperature)
+        with autocast(precision):
+            logprobs = batch_logprobs(model, batch_of(part), config.sampling.temperature)
         loss = (part["weights"] * token_losses(logprobs, part, config, beta)).sum()
         loss.backward()
         policy[group, : logprobs.shape[1]], total = logprobs.detach(), total + loss.item()
     if untouched:
-        require_agreement(policy, tensors["old"])
+        require_agreement(policy, tensors["old"], precision)
     return stats_of(policy, tensors, config, total)
 
 
 def learnt_tokens(tensors: Mapping[str, Tensor], config: GRPOConfig) -> Tensor:
     """(B, T) bool: the completions' tokens, without those of unfinished completions where they teach nothing."""
     completion = batch_of(tensors).completion
-    return completion & tensors["finished"][:, None] if config.mask_unfinished else completion
+    return completion if config.sampling.learn_unfinished else completion & tensors["finished"][:, None]
 
 
 def token_losses(logprobs: Tensor, tensors: Mapping[str, Tensor], config: GRPOConfig, beta: float) -> Tensor:
@@ -150,7 +155,12 @@ def kl_figures(policy: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, float
 
 
 def train(
-    job: Job, config: GRPOConfig, setting: Setting, advantage: Advantage, parts: Mapping[str, Part] | None = None
+    job: Job,
+    config: GRPOConfig,
+    setting: Setting,
+    advantage: Advantage,
+    watch: Watch | None,
+    parts: Mapping[str, Part] | None = None,
 ) -> dict[str, Any]:
     """The run, from the saved state where there is one; returns facts for the card.
 
@@ -164,8 +174,8 @@ def train(
     def refill(number: int) -> None:
         made = collect(setting, config, seed=job.seed, number=number, baseline=baseline)
         controller.update(made.figures.get("kl_nats", 0.0), len(made.completions))
-        found = advantage(made, controller.beta)
-        rollouts.fill({**made.tensors, "advantage": found}, {**made.figures, "kl_beta": controller.beta})
+        found, told = advantage(made, controller.beta)
+        rollouts.fill({**made.tensors, "advantage": found}, {**made.figures, "kl_beta": controller.beta, **told})
 
     def take_step(step: int) -> Step:
         number, place = divmod(step, each)
@@ -173,7 +183,8 @@ def train(
             refill(number)
         rows = minibatch_at(len(rollouts), config.optimization.batch_size, seed=job.seed, step=step)
         batch = rollouts.take(rows, setting.model.device)
-        stats = accumulate(setting.model, batch, config, beta=controller.beta, untouched=place == 0)
+        how = {"beta": controller.beta, "untouched": place == 0, "precision": setting.precision}
+        stats = accumulate(setting.model, batch, config, **how)
         return Step(stats.loss, int(batch["tokens"].sum()), {**rollouts.figures, **stats._asdict()})
 
     facts = loop.train(
@@ -183,7 +194,7 @@ def train(
         steps=steps,
         take_step=take_step,
         parts={"rollouts": rollouts, "kl": controller, "baseline": baseline, **(parts or {})},
-        watch=held_out_watch(setting, config, job.seed),
+        watch=watch,
         guards=loop_guards(config.guards),
     )
     return {"prompts": len(setting.prompts), "held_out_prompts": len(setting.held_out), **facts}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,13 +12,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from alignment.adapters import without
 from alignment.card import card_of
 from alignment.config import Job
-from alignment.config.online import Sampling
 from alignment.guards import Baseline, length_ratio, mean_repetition
 from alignment.loop import Watch
 from alignment.losses.policy import kl_estimate
-from alignment.model import load_policy, save_checkpoint
+from alignment.model import evaluating, load_policy, save_checkpoint
+from alignment.precision import autocast, prepare_for_training
 from alignment.rewards import Rewards, Source, reward_sources, rewards_of
 from alignment.rollouts import (
     Completion,
@@ -36,11 +38,16 @@ HELD_OUT_COMPLETIONS = 4  # of each held-out prompt, always with the same seeds
 UNIFORM = 1e-6  # a group whose rewards spread less than this teaches nothing
 
 
+# The held-out completions and their mean reward to further figures.
+More = Callable[[Sequence[Completion], float], dict[str, float]]
+
+
 class Setting(NamedTuple):
     """All that rollouts are made with."""
 
     model: PreTrainedModel
-    reference: PreTrainedModel
+    reference: PreTrainedModel | None  # nothing where the model without its adapter is the reference
+    precision: str  # of the updates: fp32 or bf16
     tokenizer: PreTrainedTokenizerBase
     sources: list[Source]
     prompts: list[Prompt]
@@ -63,7 +70,18 @@ def open_setting(job: Job, config: Any) -> Setting:
     snapshot = job.input_path("snapshot") if "snapshot" in job.inputs else None
     prompts, held_out = set_aside(read_prompts(config.prompts, snapshot, tokenizer, room=room), config.held_out_prompts)
     sources = reward_sources(job, config.reward.terms, max_length=config.reward.max_length)
-    return Setting(model, load_policy(parent).requires_grad_(False), tokenizer, sources, prompts, held_out)
+    reference = None if config.lora else load_policy(parent).requires_grad_(False)
+    precision = prepare_for_training(model, config, job.seed)
+    return Setting(model, reference, precision, tokenizer, sources, prompts, held_out)
+
+
+def reference_logprobs(setting: Setting, tensors: Mapping[str, Tensor], temperature: float) -> Tensor:
+    """(N, T) log-probabilities of a rollout under the parent, in the updates' precision."""
+    if setting.reference is None:
+        with without(setting.model), autocast(setting.precision):
+            return rollout_logprobs(setting.model, tensors, temperature)
+    with autocast(setting.precision):
+        return rollout_logprobs(setting.reference, tensors, temperature)
 
 
 def step_counts(config: Any, prompts: int) -> tuple[int, int]:
@@ -76,13 +94,17 @@ def step_counts(config: Any, prompts: int) -> tuple[int, int]:
 
 def collect(setting: Setting, config: Any, *, seed: int, number: int, baseline: Baseline) -> Rollout:
     """Rollout `number` under the present weights: a pure function of them and of the arguments."""
-    completions, rewards, uniform = sample_informative(setting, config, seed=seed, number=number)
-    tensors = rollout_tensors(completions, setting.tokenizer.pad_token_id, setting.model.device)
-    tensors["reward"] = rewards.total.to(setting.model.device)
-    figures = {**reward_figures(rewards), "uniform_share": uniform, **text_figures(completions, baseline)}
-    if needs_reference(config):
-        tensors["reference"] = rollout_logprobs(setting.reference, tensors, config.sampling.temperature)
-        figures["kl_nats"] = completion_kl(tensors).mean().item()
+    with evaluating(setting.model):
+        completions, rewards, uniform = sample_informative(setting, config, seed=seed, number=number)
+        tensors = rollout_tensors(completions, setting.tokenizer.pad_token_id, setting.model.device)
+        tensors["reward"] = rewards.total.to(setting.model.device)
+        figures = {**reward_figures(rewards), "uniform_share": uniform, **text_figures(completions, baseline)}
+        if setting.precision == "bf16":  # the sampler's fp32 is not what the updates compute
+            with autocast("bf16"):
+                tensors["old"] = rollout_logprobs(setting.model, tensors, config.sampling.temperature)
+        if needs_reference(config):
+            tensors["reference"] = reference_logprobs(setting, tensors, config.sampling.temperature)
+            figures["kl_nats"] = completion_kl(tensors).mean().item()
     return Rollout(completions, tensors, figures)
 
 
@@ -173,29 +195,24 @@ def text_figures(completions: Sequence[Completion], baseline: Baseline) -> dict[
     }
 
 
-def held_out_watch(setting: Setting, config: Any, seed: int) -> Watch | None:
-    """Reward and KL on prompts that no step learns from; nothing where none were set aside."""
+def held_out_watch(
+    setting: Setting, config: Any, seed: int, more: More = lambda completions, reward: {}, key: str = "held_out_reward"
+) -> Watch | None:
+    """Reward, KL and what `more` adds on prompts that no step learns from; nothing where none were set aside."""
     if not setting.held_out:
         return None
-    how = Sampling(
-        completions=HELD_OUT_COMPLETIONS,
-        max_new_tokens=config.sampling.max_new_tokens,
-        temperature=config.sampling.temperature,
-        batch_size=config.sampling.batch_size,
-    )
+    how = replace(config.sampling, completions=HELD_OUT_COMPLETIONS)
+    model, tokenizer = setting.model, setting.tokenizer
 
     def measure() -> dict[str, float]:
-        made = sample_completions(
-            setting.model, setting.tokenizer, setting.held_out, how, seed=seed, occasion=["held out"]
-        )
-        tensors = rollout_tensors(made, setting.tokenizer.pad_token_id, setting.model.device)
-        tensors["reference"] = rollout_logprobs(setting.reference, tensors, how.temperature)
-        return {
-            "held_out_reward": rewards_of(made, setting.sources, config.reward).total.mean().item(),
-            "held_out_kl_nats": completion_kl(tensors).mean().item(),
-        }
+        made = sample_completions(model, tokenizer, setting.held_out, how, seed=seed, occasion=["held out"])
+        tensors = rollout_tensors(made, tokenizer.pad_token_id, model.device)
+        tensors["reference"] = reference_logprobs(setting, tensors, how.temperature)
+        reward = rewards_of(made, setting.sources, config.reward).total.mean().item()
+        drift = completion_kl(tensors).mean().item()
+        return {"held_out_reward": reward, "held_out_kl_nats": drift, **more(made, reward)}
 
-    return Watch(measure, "held_out_reward")
+    return Watch(measure, key)
 
 
 def finish(job: Job, config: Any, setting: Setting, facts: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,9 @@ from alignment.guards import Baseline, loop_guards
 from alignment.loop import Step
 from alignment.losses.policy import clipped_policy, is_clipped, kl_estimate, log_ratio, loss_weights
 from alignment.losses.value import clipped_value_loss, clipped_values
+from alignment.model import evaluating
 from alignment.online import Setting, collect, finish, held_out_watch, open_setting, step_counts
+from alignment.precision import autocast, prepare_for_training
 from alignment.rollouts import (
     MICRO_TOKENS,
     Rollouts,
@@ -50,11 +52,15 @@ def run(job: Job, config: PPOConfig) -> dict[str, Any]:
 
 
 def value_model(job: Job, config: PPOConfig, setting: Setting) -> PreTrainedModel:
+    """With an adapter of its own where the policy has one; its head is trained whole."""
     if config.value.source == "policy":
-        return value_from_policy(job.input_path("parent"))
-    if "reward" not in job.inputs:
+        model = value_from_policy(job.input_path("parent"))
+    elif "reward" in job.inputs:
+        model = value_from_reward(job.input_path("reward"), setting.tokenizer)
+    else:
         raise JobError("the value model begins as the input 'reward', which is not given; set value.source to policy")
-    return value_from_reward(job.input_path("reward"), setting.tokenizer)
+    prepare_for_training(model, config, job.seed)
+    return model
 
 
 def train(job: Job, config: PPOConfig, setting: Setting, model: PolicyAndValue) -> dict[str, Any]:
@@ -69,7 +75,8 @@ def train(job: Job, config: PPOConfig, setting: Setting, model: PolicyAndValue) 
 
     def refill(number: int) -> None:
         made = collect(setting, config, seed=job.seed, number=number, baseline=baseline)
-        learnt = estimate(model.value, made.tensors, config, beta=controller.beta)
+        with evaluating(model.value), autocast(setting.precision):
+            learnt = estimate(model.value, made.tensors, config, beta=controller.beta)
         del made.figures["uniform_share"]  # there are no groups
         figures = {**made.figures, **value_figures(learnt, made.tensors), "kl_beta": controller.beta}
         rollouts.fill({**made.tensors, **learnt}, figures)
@@ -81,7 +88,7 @@ def train(job: Job, config: PPOConfig, setting: Setting, model: PolicyAndValue) 
             refill(number)
         rows = minibatch_at(len(rollouts), config.optimization.batch_size, seed=job.seed, step=step)
         batch = rollouts.take(rows, setting.model.device)
-        stats = accumulate(model, batch, config, untouched=place == 0)
+        stats = accumulate(model, batch, config, untouched=place == 0, precision=setting.precision)
         return Step(stats.loss, int(batch["tokens"].sum()), {**rollouts.figures, **stats._asdict()})
 
     facts = loop.train(
@@ -149,6 +156,7 @@ def accumulate(
     *,
     tokens: int = MICRO_TOKENS,
     untouched: bool = False,
+    precision: str = "fp32",
 ) -> PPOStats:
     """Add the gradient of the loss of a minibatch of a rollout to both models.
 
@@ -164,14 +172,15 @@ def accumulate(
     for group in micro_batches(lengths, range(len(lengths)), tokens):
         part = rows_of(tensors, group)
         batch = batch_of(part)
-        logprobs = batch_logprobs(model.policy, batch, config.sampling.temperature)
-        found = state_values(model.value, batch)[:, :-1]
+        with autocast(precision):
+            logprobs = batch_logprobs(model.policy, batch, config.sampling.temperature)
+            found = state_values(model.value, batch)[:, :-1]
         policy_loss, value_loss = losses(logprobs, found, part, config)
         (policy_loss + value_loss).backward()
         width = logprobs.shape[1]
         policy[group, :width], values[group, :width] = logprobs.detach(), found.detach()
     if untouched:
-        require_agreement(policy, tensors["old"])
+        require_agreement(policy, tensors["old"], precision)
     return stats_of(policy, values, tensors, config)
 
 

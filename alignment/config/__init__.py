@@ -24,7 +24,7 @@ from alignment.config.job import (  # noqa: F401
 )
 from alignment.config.language import PretrainConfig, SFTConfig, TokenizerConfig
 from alignment.config.measuring import AuditConfig, EvaluateConfig, InspectConfig
-from alignment.config.online import GRPOConfig
+from alignment.config.online import GRPOConfig, SafeConfig
 from alignment.config.ppo import PPOConfig
 from alignment.config.preferences import Heads, Labels, PreferenceConfig, RewardConfig  # noqa: F401
 from alignment.config.sampling import BestOfNConfig, GenerateConfig, OnlineDPOConfig
@@ -38,6 +38,7 @@ CONFIGS = {
     "preference": PreferenceConfig,
     "ppo": PPOConfig,
     "grpo": GRPOConfig,
+    "safe": SafeConfig,
     "online_dpo": OnlineDPOConfig,
     "generate": GenerateConfig,
     "best_of_n": BestOfNConfig,

@@ -8,7 +8,7 @@ from typing import Any
 
 from alignment.config.guards import guards
 from alignment.config.job import build, require
-from alignment.config.training import Optimization, optimization
+from alignment.config.training import Optimization, lora, optimization
 
 RULES = {"contains", "matches", "format", "length"}
 ONLINE = {"learning_rate": 1e-5, "schedule": "constant", "adam_epsilon": 1e-5, "checkpoint_every": 10}
@@ -28,6 +28,7 @@ class Sampling:
     max_new_tokens: int = 64
     temperature: float = 1.0  # divides the logits of policy, reference and sampler alike
     tries: int = 1  # above 1, prompts whose completions all earn the same are replaced, this many times at most
+    learn_unfinished: bool = True  # also from completions that did not end; DAPO's overlong filtering leaves them out
     passes: int = 1  # times that the completions of a rollout are learnt from
     batch_size: int = 64  # completions in the sampler at a time; changes nothing but memory and speed
 
@@ -135,6 +136,11 @@ def settle_online(config: Any) -> None:
     for name, kind in (("sampling", Sampling), ("reward", Rewarding), ("kl", KL), ("clip", Clip)):
         object.__setattr__(config, name, nested(kind, getattr(config, name)))
     object.__setattr__(config, "guards", guards(config.guards))
+    object.__setattr__(config, "lora", lora(config.lora))
+    require(config.precision in {"fp32", "bf16"}, "precision", config.precision, "fp32 or bf16")
+    if config.lora:
+        remedy = "0 where a policy learns from its own samples: else it is not the policy that sampled"
+        require(config.lora.dropout == 0, "lora.dropout", config.lora.dropout, remedy)
     rows, plan = config.sampling.prompts * config.sampling.completions, config.optimization
     if not isinstance(plan, Optimization):
         plan = optimization({**ONLINE, "batch_size": rows, **(plan or {})})
@@ -150,12 +156,13 @@ class GRPOConfig:
     loss: str = "grpo"  # grpo | dapo | dr_grpo | gspo | rloo
     prompts: str = ""  # JSONL: {"id": ..., "messages": [...]}; empty: the snapshot's training prompts
     held_out_prompts: int = 32  # at most so many, and a tenth, are set aside to choose the best weights; 0: none
-    mask_unfinished: bool = False  # completions that did not end teach nothing (DAPO's overlong filtering)
     sampling: Any = None
     reward: Any = None
     kl: Any = None
     clip: Any = None
     guards: Any = None
+    lora: Any = None  # an object trains an adapter instead of all weights
+    precision: str = "fp32"  # fp32 | bf16 (fp32 weights and sampler, bf16 products in the updates)
     optimization: Any = None
 
     def __post_init__(self) -> None:
@@ -163,3 +170,32 @@ class GRPOConfig:
         settle_online(self)
         completions = self.sampling.completions
         require(completions >= 2, "completions", completions, "at least 2: a group is its own baseline")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What answers may cost on average, and how its price is found; nested under "cost"."""
+
+    terms: list[Any] = field(default_factory=lambda: [RewardTerm(input="cost")])  # as those of the reward
+    limit: float = 0.0  # of the mean cost; 0 is the boundary of a cost model
+    start: float = 1.0  # the multiplier before the first rollout
+    rate: float = 0.1  # step of its logarithm a rollout, for a cost of 1 over the limit
+    most: float = 100.0  # bound of the multiplier
+
+    def __post_init__(self) -> None:
+        require(len(self.terms) >= 1, "cost.terms", self.terms, "there is no source of cost; name at least one")
+        require(0 < self.start <= self.most, "cost.start", self.start, f"above 0, at most {self.most:g}")
+        require(self.rate > 0, "cost.rate", self.rate, "a positive number")
+        object.__setattr__(self, "terms", [nested(RewardTerm, term) for term in self.terms])
+
+
+@dataclass(frozen=True)
+class SafeConfig(GRPOConfig):
+    """GRPO under a limit on the mean cost. Inputs: parent; reward, cost and snapshot as the config asks for them."""
+
+    loss: str = "dr_grpo"  # without division by a group's spread, a multiplier keeps its meaning
+    cost: Any = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "cost", nested(Cost, self.cost))

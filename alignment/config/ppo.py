@@ -57,6 +57,8 @@ class PPOConfig:
     value: Any = None
     advantage: Any = None
     guards: Any = None
+    lora: Any = None  # an object trains adapters of both models, and the value model's head
+    precision: str = "fp32"  # fp32 | bf16 (fp32 weights and sampler, bf16 products in the updates)
     optimization: Any = None
 
     def __post_init__(self) -> None:

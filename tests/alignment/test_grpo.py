@@ -11,7 +11,8 @@ from alignment.grpo import accumulate, group_relative, penalized_reward
 from alignment.guards import Baseline
 from alignment.losses.policy import VARIANTS
 from alignment.model import load_policy
-from alignment.online import collect, open_setting, step_counts
+from alignment.online import collect, open_setting, reference_logprobs, step_counts
+from alignment.rollouts import rollout_logprobs
 from tests.alignment.snapshots import make_job, metrics_of, planted_pairs, user, write_snapshot
 from tests.alignment.stages import run
 from tests.tiny_models import make_tiny_reward
@@ -84,7 +85,7 @@ def test_a_step_on_changed_weights_is_not_mistaken_for_the_first(tmp_path, paren
 
 @pytest.mark.parametrize("loss", VARIANTS)
 def test_neither_the_cut_nor_the_padding_nor_the_order_changes_the_gradient(tmp_path, parent, loss):
-    setting, config = setting_of(tmp_path, parent, loss=loss, mask_unfinished=loss == "dapo")
+    setting, config = setting_of(tmp_path, parent, loss=loss, sampling={**SMALL, "learn_unfinished": loss != "dapo"})
     rollout = a_rollout(setting, config)
     rollout["finished"] = torch.arange(16) % 3 > 0  # few random completions end by themselves
     rollout["tokens"] = torch.minimum(rollout["tokens"], rollout["prompt_tokens"] + torch.arange(16) % 8 + 1)
@@ -119,7 +120,7 @@ def test_the_five_losses_are_five_different_gradients(tmp_path, parent):
 
 
 def test_unfinished_completions_teach_nothing_where_that_is_asked_for(tmp_path, parent):
-    setting, config = setting_of(tmp_path, parent, mask_unfinished=True)
+    setting, config = setting_of(tmp_path, parent, sampling={**SMALL, "learn_unfinished": False})
     rollout = a_rollout(setting, config)
     rollout["finished"] = torch.zeros(16, dtype=torch.bool)
     accumulate(setting.model, rollout, config, beta=0.1)
@@ -153,6 +154,38 @@ def test_uniform_groups_make_room_for_others(tmp_path, parent):
     made = collect(never, config, seed=0, number=0, baseline=Baseline())
     assert made.figures["uniform_share"] == 1.0
     assert len(made.completions) == 16  # the size of a rollout never changes
+
+
+def test_with_an_adapter_the_parent_is_the_model_without_it(tmp_path, parent):
+    setting, config = setting_of(tmp_path, parent, lora={"rank": 4})
+    tensors = a_rollout(setting, config)
+    before = rollout_logprobs(load_policy(parent.path), tensors, 1.0)
+    with torch.no_grad():
+        for parameter in (p for p in setting.model.parameters() if p.requires_grad):
+            parameter += 0.1
+    assert setting.reference is None
+    assert torch.allclose(reference_logprobs(setting, tensors, 1.0), before, atol=1e-6)
+    assert not torch.allclose(rollout_logprobs(setting.model, tensors, 1.0), before, atol=1e-2)
+
+
+@pytest.mark.parametrize("stage", ["grpo", "ppo"])
+def test_bf16_and_layers_that_run_again_train_an_adapter_too(tmp_path, parent, stage):
+    config = config_of(
+        tmp_path, precision="bf16", lora={"rank": 4}, sampling={**SMALL, "passes": 2},
+        optimization={"max_steps": 4, "batch_size": 8, "activation_checkpointing": True},
+    )  # fmt: skip
+    config |= {"value": {"source": "policy"}} if stage == "ppo" else {}
+    exit_code, result = run(make_job(stage, tmp_path / "out", config, parent=parent), tmp_path)
+    assert exit_code == EXIT_DONE, result
+    assert metrics_of(tmp_path / "out")[-1]["held_out_kl_nats"] != 0
+    plain = load_policy(tmp_path / "out" / "checkpoint")  # merged
+    names = [name for name, _ in plain.named_parameters()]
+    assert names == [name for name, _ in load_policy(parent.path).named_parameters()]
+
+
+def test_an_adapter_with_dropout_is_refused(tmp_path):
+    with pytest.raises(JobError, match=r"dropout is 0\.1"):
+        build(GRPOConfig, config_of(tmp_path, lora={"dropout": 0.1}))
 
 
 @pytest.mark.parametrize("loss", ["grpo", pytest.param("rloo", marks=pytest.mark.slow)])

@@ -13,6 +13,7 @@ def test_a_run_killed_within_a_rollout_resumes_to_the_very_same_policy(tmp_path,
     (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = {
         "prompts": str(tmp_path / "prompts.jsonl"), "held_out_prompts": 1, "value": {"source": "policy"},
+        "lora": {"rank": 4},
         "sampling": {"prompts": 4, "completions": 2, "max_new_tokens": 8, "passes": 3},
         "reward": {"terms": [{"kind": "contains", "pattern": "e"}]},
         "kl": {"beta": 0.1, "target_nats": 0.2, "horizon": 40},
