@@ -126,7 +126,8 @@ def token_losses(logprobs: Tensor, tensors: Mapping[str, Tensor], config: GRPOCo
     losses = clipped_policy(ratios, tensors["advantage"][:, None], **limits(config), dual_clip=config.clip.dual)
     losses = losses.expand_as(logprobs)
     if beta and config.kl.place == "loss":
-        losses = losses + beta * kl_estimate(logprobs, tensors["reference"], "k3")
+        penalty = kl_estimate(logprobs, tensors["reference"], "k3")
+        losses = losses + beta * (penalty * ratios.exp() if config.kl.corrected else penalty)
     return losses
 
 

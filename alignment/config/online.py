@@ -102,6 +102,7 @@ class KL:
 
     beta: float = 0.04  # weight; with a target, where it starts
     place: str = "loss"  # loss: k3 a token | reward: k1, summed over the completion
+    corrected: bool = True  # in the loss: k3 times the ratio, whose gradient is that of the KL itself; false: k3 alone
     target_nats: float = 0.0  # steer beta so that a completion's KL comes to this; 0: beta stays
     horizon: int = 10_000  # completions in which beta may change e-fold
 

@@ -93,8 +93,9 @@ def kl_estimate(policy: Tensor, reference: Tensor, kind: str) -> Tensor:
     Args:
         policy, reference: log-probabilities of the sampled tokens in nats, shape (B, T).
         kind: "k1", the log-ratio: unbiased, of either sign, for the reward. "k2", half its square: biased, with the
-            right gradient in a loss. "k3": unbiased and never negative; as a term of a loss its gradient is that of
-            the forward KL near the reference.
+            right gradient in a loss. "k3": unbiased and never negative; alone in a loss it has the gradient of the
+            other KL, of reference and policy, and times the ratio it has the right one (DeepSeek-AI 2025,
+            arXiv:2512.02556).
 
     Source: Schulman 2020, "Approximating KL divergence" (joschu.net/blog/kl-approx.html). Bounded at 10 nats.
     """

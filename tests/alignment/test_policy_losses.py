@@ -69,6 +69,25 @@ def test_k1_and_k3_estimate_the_same_kl():
         assert kl_estimate(p[drawn], q[drawn], kind).mean().item() == pytest.approx(exact, rel=0.03)
 
 
+def test_only_times_the_ratio_has_k3_the_gradient_of_the_kl():
+    generator = torch.Generator().manual_seed(0)
+    logits, other = (torch.randn(8, generator=generator, dtype=torch.float64) for _ in range(2))
+    reference = (logits + other / 4).log_softmax(0)
+
+    def gradient(value):  # of an expectation over all 8 tokens: no sampling error
+        start = logits.clone().requires_grad_()
+        value(start.log_softmax(0)).backward()
+        return start.grad
+
+    old = logits.log_softmax(0)
+    exact = gradient(lambda p: (p.exp() * (p - reference)).sum())
+    corrected = gradient(lambda p: (old.exp() * (p - old).exp() * kl_estimate(p, reference, "k3")).sum())
+    assert torch.allclose(corrected, exact, atol=1e-12)
+    for kind, right in (("k1", False), ("k2", True), ("k3", False)):
+        alone = gradient(lambda p, kind=kind: (old.exp() * kl_estimate(p, reference, kind)).sum())
+        assert torch.allclose(alone, exact, atol=1e-12) is right, kind
+
+
 def test_the_three_averages_are_three_different_losses():
     losses = torch.tensor([[1.0, 2.0, 3.0], [10.0, 20.0, 99.0]])
 
