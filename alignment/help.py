@@ -144,8 +144,8 @@ def shown(value: Any) -> str:
 
 def comments_of(config: type) -> dict[str, str]:
     """The comment behind each field in the source: written once, for readers of the code and of the help."""
-    found = re.findall(r"^    (\w+): [^#\n]*#\s*(.+)$", inspect.getsource(config), re.MULTILINE)
-    return dict(found)
+    sources = [inspect.getsource(kind) for kind in reversed(config.__mro__) if is_dataclass(kind)]
+    return dict(re.findall(r"^    (\w+): [^#\n]*#\s*(.+)$", "\n".join(sources), re.MULTILINE))
 
 
 def nested() -> dict[str, type]:
