@@ -1,4 +1,4 @@
-"""Generation: completions of prompts by one policy, each with a seed of its own, as completions.jsonl."""
+"""The stage `generate`: completions of prompts by one policy, each with a seed of its own, as completions.jsonl."""
 
 from __future__ import annotations
 
