@@ -14,7 +14,7 @@ from datasets import Dataset, load_dataset
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from alignment.model import load_policy
-from alignment.sft import accumulate, dialogue_loss, encode_row, learnt_tokens
+from alignment.sft import accumulate, encode_row, learnt_tokens, row_loss, rows_of
 from alignment.text import load_tokenizer
 from tests.alignment.golden import gradients
 from tests.alignment.preference_cases import PAIRS
@@ -74,7 +74,7 @@ def test_sft_equals_trl(models, tokenizer, tmp_path, rows, options):
     batch, theirs = their_batch_and_loss(trainer)
 
     dialogues, model = [encode_row(row, tokenizer, 256) for row in rows], load_policy(models / "policy")
-    ours = dialogue_loss(model, dialogues, tokenizer.pad_token_id) / learnt_tokens(dialogues)
+    ours = row_loss(model, rows_of(dialogues, 0), tokenizer.pad_token_id) / learnt_tokens(dialogues)
     ours.backward()
 
     assert {tuple(d.ids) for d in dialogues} == real_rows(batch["input_ids"], batch["attention_mask"])
