@@ -24,13 +24,13 @@ from alignment.online import (
     finish,
     held_out_watch,
     open_setting,
+    reference_logprobs,
     reward_figures,
     sample_informative,
     text_figures,
 )
 from alignment.pairs import EncodedPair
-from alignment.precision import prepare_for_training
-from alignment.rollouts import Completion, batch_of, rollout_logprobs, rollout_tensors
+from alignment.rollouts import Completion, batch_of, rollout_tensors
 from alignment.sequences import Passes
 
 
@@ -52,7 +52,7 @@ def run(job: Job, config: OnlineDPOConfig) -> dict[str, Any]:
 def train(job: Job, config: OnlineDPOConfig, setting: Setting) -> dict[str, Any]:
     """The run, from the saved state where there is one; returns facts for the card."""
     plan, baseline = config.optimization, Baseline()
-    passes = Passes(setting.tokenizer.pad_token_id, precision=prepare_for_training(setting.model, config, job.seed))
+    passes = Passes(setting.tokenizer.pad_token_id, precision=setting.precision)
     steps = -(-len(setting.prompts) * plan.epochs // config.sampling.prompts)
     steps = min(steps, plan.max_steps) if plan.max_steps else steps
 
@@ -83,8 +83,8 @@ def sample_pairs(setting: Setting, config: OnlineDPOConfig, *, seed: int, number
     completions, rewards, uniform = sample_informative(setting, config, seed=seed, number=number)
     tensors = rollout_tensors(completions, setting.tokenizer.pad_token_id, setting.model.device)
     heat = config.sampling.temperature
-    tensors["reference"] = rollout_logprobs(setting.reference, tensors, heat)
-    plain = tensors["reference"] if heat == 1 else rollout_logprobs(setting.reference, tensors, 1.0)
+    tensors["reference"] = reference_logprobs(setting, tensors, heat)
+    plain = tensors["reference"] if heat == 1 else reference_logprobs(setting, tensors, 1.0)
     sums = (plain * batch_of(tensors).completion).sum(1)
     chosen, rejected = best_and_worst(rewards.total, config.sampling.completions)
     figures = {
@@ -115,4 +115,4 @@ def best_and_worst(rewards: Tensor, size: int) -> tuple[list[int], list[int]]:
 
 def pair_of(chosen: Completion, rejected: Completion) -> EncodedPair:
     """The very ids that were sampled: a completion that met the limit has no end token to learn."""
-    return EncodedPair(chosen.prompt.ids, chosen.sample.ids, rejected.sample.ids, margin=0.0, tie=False)
+    return EncodedPair(chosen.prompt.ids, chosen.sample.ids, rejected.sample.ids, margin=0.0)

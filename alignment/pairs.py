@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ class EncodedPair(NamedTuple):
     chosen: list[int]  # with the end token
     rejected: list[int]
     margin: float
-    weight: float = 1.0  # in the reward loss: 1 over the pairs that the same comparison yields
+    weight: float = 1.0  # 1 over the pairs that the same comparison yields, times the comparison's own weight
 
     @property
     def tokens(self) -> int:
@@ -79,7 +79,10 @@ def part_groups(pairs: Sequence[Pair], *, share: float, most: int) -> tuple[list
 
 
 def encode_pairs(
-    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], max_length: int
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[Pair],
+    max_length: int,
+    weight_of: Callable[[Any], float] = lambda comparison: 1.0,
 ) -> tuple[list[EncodedPair], list[Pair]]:
     """The pairs that fit and those that do not: a pair is never cut on one side only. Raises JobError.
 
@@ -97,6 +100,7 @@ def encode_pairs(
         if fitting is None:
             dropped.append(pair)
         else:
-            weight = 1.0 if pair.comparison is None else 1 / counts[pair.comparison]
+            share = 1.0 if pair.comparison is None else 1 / counts[pair.comparison]
+            weight = share * weight_of(pair.comparison)
             encoded.append(EncodedPair(*fitting, margin=pair.margin, weight=weight))
     return encoded, dropped

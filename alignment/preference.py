@@ -20,6 +20,7 @@ from alignment.batches import batch_at, step_count
 from alignment.card import card_of
 from alignment.config import Job, JobError, PreferenceConfig
 from alignment.config.preferences import REFERENCE_FREE
+from alignment.judgments import read_weights
 from alignment.loop import Guard, Step, Watch
 from alignment.model import load_policy, save_checkpoint
 from alignment.pairs import EncodedPair, encode_pairs, part_groups, read_pairs
@@ -60,11 +61,15 @@ def read_data(tokenizer: PreTrainedTokenizerBase, snapshot: Path, config: Prefer
     def encode(rows: Sequence[Any]) -> tuple[list[Item], int]:
         if config.loss == "kto":
             return unpaired.encode_examples(tokenizer, rows, config.unpaired, max_length=config.max_length, seed=seed)
-        encoded, dropped = encode_pairs(tokenizer, rows, config.max_length)
+        encoded, dropped = encode_pairs(tokenizer, rows, config.max_length, weights.of_comparison)
         return encoded, len(dropped)
 
-    kto = config.loss == "kto"
-    rows = unpaired.read_labeled(snapshot, config) if kto else read_pairs(snapshot, "train")
+    kto, file = config.loss == "kto", config.terms.weights_file
+    weights = read_weights(file)
+    if weights.annotators:
+        raise JobError(f"{file} weighs annotators, but a decided pair names none; weigh comparisons")
+    rows = unpaired.read_labeled(snapshot, config, weights) if kto else read_pairs(snapshot, "train")
+    rows = rows if kto else [pair for pair in rows if weights.of_comparison(pair.comparison) > 0]
     kept, set_aside = part_groups(rows, share=VALIDATION_SHARE, most=VALIDATION_ROWS)
     if kto and unpaired.prompt_count(set_aside) < 2:  # without a second prompt there is no baseline
         kept, set_aside = rows, []

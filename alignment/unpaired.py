@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from alignment.batches import micro_batches
 from alignment.config import JobError, PreferenceConfig
 from alignment.config.preferences import Unpaired
+from alignment.judgments import EQUAL, Weights
 from alignment.losses.preference import implicit_reward, kahneman_tversky, reference_point
 from alignment.pairs import Pair, read_pairs
 from alignment.rows import read_jsonl
@@ -52,35 +53,36 @@ class Example(NamedTuple):
         return len(self.prompt) + max(len(self.completion), len(self.other))
 
 
-def read_labeled(snapshot: Path, config: PreferenceConfig) -> list[Labeled]:
+def read_labeled(snapshot: Path, config: PreferenceConfig, weights: Weights = EQUAL) -> list[Labeled]:
     """Every labeled completion of the training split that the config asks for. Raises JobError."""
     sources = config.unpaired
-    found = from_pairs(read_pairs(snapshot, "train")) if sources.pairs else []
+    found = from_pairs(read_pairs(snapshot, "train"), weights) if sources.pairs else []
     if sources.both_bad or sources.criterion:
-        found += from_judgments(snapshot, sources)
-    return found + (from_rows(config.rows) if config.rows else [])
+        found += from_judgments(snapshot, sources, weights)
+    found += from_rows(config.rows) if config.rows else []
+    return [one for one in found if one.weight > 0]
 
 
-def from_pairs(pairs: Sequence[Pair]) -> list[Labeled]:
+def from_pairs(pairs: Sequence[Pair], weights: Weights = EQUAL) -> list[Labeled]:
     """Chosen completions are desirable, rejected ones are not.
 
     A completion in the middle of a ranking is both, as often as it won and lost; the pairs of a ranking weigh one
     together.
     """
-    sizes, weights, kept = Counter(pair.comparison for pair in pairs), defaultdict(float), {}
+    sizes, sums, kept = Counter(pair.comparison for pair in pairs), defaultdict(float), {}
     for number, pair in enumerate(pairs):
         alone = pair.comparison is None
         for side, desirable in ((pair.chosen, True), (pair.rejected, False)):
             key = (f"row {number}" if alone else pair.comparison, side[-1]["content"], desirable)
             kept.setdefault(key, pair)
-            weights[key] += 1.0 if alone else 1 / sizes[pair.comparison]
+            sums[key] += 1.0 if alone else weights.of_comparison(pair.comparison) / sizes[pair.comparison]
     return [
-        Labeled(pair.prompt, text, desirable, weights[name, text, desirable], pair.group)
+        Labeled(pair.prompt, text, desirable, sums[name, text, desirable], pair.group)
         for (name, text, desirable), pair in kept.items()
     ]
 
 
-def from_judgments(snapshot: Path, sources: Unpaired) -> list[Labeled]:
+def from_judgments(snapshot: Path, sources: Unpaired, weights: Weights = EQUAL) -> list[Labeled]:
     """What judgments say of a completion by itself: ratings of one criterion, and that all of a comparison are bad."""
     path, judged = snapshot / "judgments.jsonl", defaultdict(list)
     for number, row in read_jsonl(path, "judgments"):
@@ -88,7 +90,11 @@ def from_judgments(snapshot: Path, sources: Unpaired) -> list[Labeled]:
             raise JobError(f"{path} line {number} is no judgment; freeze the snapshot again")
         if row["split"] == "train":
             judged[row["comparison"]].append(row)
-    return [labeled for rows in judged.values() for labeled in _absolute(rows, sources)]
+    return [
+        labeled._replace(weight=weights.of_comparison(comparison))
+        for comparison, rows in judged.items()
+        for labeled in _absolute(rows, sources)
+    ]
 
 
 def _absolute(rows: list[dict], sources: Unpaired) -> Iterator[Labeled]:

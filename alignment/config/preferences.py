@@ -92,6 +92,7 @@ class Terms:
     nll_weight: float = 0.0  # of the chosen completion's negative log-likelihood a token: keeps it from falling
     length_penalty: float = 0.0  # R-DPO's alpha: reward a token that length explains of a preference; 0.01 is usual
     target_margin: float = 0.0  # SimPO's gamma, in units of reward
+    weights_file: str = ""  # JSON: {"comparisons": {"12": 0.5}}; others 1, and 0 leaves one out
 
     def __post_init__(self) -> None:
         require(self.nll_weight >= 0, "nll_weight", self.nll_weight, "0 or more")

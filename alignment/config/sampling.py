@@ -92,6 +92,8 @@ class OnlineDPOConfig:
         ):
             object.__setattr__(self, name, value)
         require_terms(self.loss, self.terms)
+        file = self.terms.weights_file
+        require(not file, "weights_file", file, "it weighs comparisons of a snapshot, and here there are none")
 
 
 def online_plan(raw: Any, prompts: int) -> Optimization:

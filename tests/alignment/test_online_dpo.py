@@ -129,6 +129,7 @@ def test_a_step_samples_the_same_pairs_whenever_it_is_taken(tmp_path, parent):
         ({"sampling": {"passes": 2}}, "fresh samples"),
         ({"plan": {"batch_size": 7}}, "batch_size is 7"),
         ({"terms": {"target_margin": 1.0}}, "only simpo"),
+        ({"terms": {"weights_file": "weights.json"}}, "here there are none"),
     ],
 )
 def test_a_bad_config_is_refused_by_its_field(tmp_path, parent, options, said):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from alignment import paired
-from alignment.config import EXIT_BAD_INPUT, EXIT_DONE, PreferenceConfig, build
+from alignment.config import EXIT_BAD_INPUT, EXIT_DONE, JobError, PreferenceConfig, build
 from alignment.loop import clipped_step, make_optimizer
 from alignment.model import load_policy
 from alignment.pairs import EncodedPair, encode_pairs, read_pairs
@@ -176,3 +176,17 @@ def test_a_snapshot_without_a_pair_that_fits_is_refused(tmp_path, parent):
     exit_code, result = run(job, tmp_path)
     assert exit_code == EXIT_BAD_INPUT
     assert "at most 2 tokens" in result["reason"]
+
+
+@pytest.mark.parametrize("loss", ["sigmoid", "kto"])
+def test_comparisons_weigh_what_the_weights_file_says(loss, tmp_path, tokenizer):
+    rows = [pair(f"Ask {i}.", "yes", "no", comparison=i) for i in range(3)]
+    write_snapshot(tmp_path / "s", rows)
+    weights = tmp_path / "weights.json"
+    weights.write_text('{"comparisons": {"1": 0.5, "2": 0}}')
+    config = build(PreferenceConfig, {"loss": loss, "terms": {"weights_file": str(weights)}})
+    found = sorted(item.weight for item in read_data(tokenizer, tmp_path / "s", config, 0).train)
+    assert found == ([0.5, 1.0] if loss == "sigmoid" else [0.5, 0.5, 1.0, 1.0])
+    weights.write_text('{"annotators": {"ann": 0.5}}')
+    with pytest.raises(JobError, match="names none"):
+        read_data(tokenizer, tmp_path / "s", config, 0)
