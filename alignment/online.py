@@ -8,19 +8,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from alignment.adapters import without
 from alignment.card import card_of
 from alignment.config import Job
-from alignment.guards import Baseline, length_ratio, mean_repetition
+from alignment.guards import Baseline, disagreement, length_ratio, mean_repetition
 from alignment.loop import Watch
 from alignment.losses.policy import kl_estimate
 from alignment.model import evaluating, load_policy, save_checkpoint
 from alignment.precision import autocast, prepare_for_training
-from alignment.rewards import Rewards, Source, reward_sources, rewards_of
+from alignment.rewards import Rewards, Source, joined_rewards, reward_sources, rewards_of, rows_of_rewards
 from alignment.rollouts import (
     Completion,
     Prompt,
@@ -98,7 +97,7 @@ def collect(setting: Setting, config: Any, *, seed: int, number: int, baseline: 
         completions, rewards, uniform = sample_informative(setting, config, seed=seed, number=number)
         tensors = rollout_tensors(completions, setting.tokenizer.pad_token_id, setting.model.device)
         tensors["reward"] = rewards.total.to(setting.model.device)
-        figures = {**reward_figures(rewards), "uniform_share": uniform, **text_figures(completions, baseline)}
+        figures = {**reward_figures(rewards, baseline), "uniform_share": uniform, **text_figures(completions, baseline)}
         if setting.precision == "bf16":  # the sampler's fp32 is not what the updates compute
             with autocast("bf16"):
                 tensors["old"] = rollout_logprobs(setting.model, tensors, config.sampling.temperature)
@@ -138,14 +137,8 @@ def sample_informative(
         groups += [group for group in made if not is_uniform(group[1])]
         rest += [group for group in made if is_uniform(group[1])]
     chosen = (groups + rest)[: how.prompts]
-    return (
-        [made for completions, _ in chosen for made in completions],
-        Rewards(
-            torch.cat([rewards.total for _, rewards in chosen]),
-            {name: torch.cat([rewards.parts[name] for _, rewards in chosen]) for name in chosen[0][1].parts},
-        ),
-        len(rest) / sampled,
-    )
+    completions = [made for group, _ in chosen for made in group]
+    return completions, joined_rewards([rewards for _, rewards in chosen]), len(rest) / sampled
 
 
 def _candidates(prompts: Sequence[Prompt], wanted: int, seed: int, number: int, attempt: int) -> list[Prompt]:
@@ -162,24 +155,20 @@ def _judged_groups(
     how = config.sampling
     completions = sample_completions(setting.model, setting.tokenizer, prompts, how, seed=seed, occasion=occasion)
     rewards, size = rewards_of(completions, setting.sources, config.reward), how.completions
-    starts = range(0, len(completions), size)
-    return [
-        (
-            completions[i : i + size],
-            Rewards(rewards.total[i : i + size], {name: part[i : i + size] for name, part in rewards.parts.items()}),
-        )
-        for i in starts
-    ]
+    groups = [slice(start, start + size) for start in range(0, len(completions), size)]
+    return [(completions[rows], rows_of_rewards(rewards, rows)) for rows in groups]
 
 
 def is_uniform(rewards: Rewards) -> bool:
     return rewards.total.std(correction=0).item() < UNIFORM
 
 
-def reward_figures(rewards: Rewards) -> dict[str, float]:
-    """Mean and spread of what was earned, and the mean of each term."""
-    terms = {f"reward_{name}": part.mean().item() for name, part in rewards.parts.items()}
-    return {"reward": rewards.total.mean().item(), "reward_sd": rewards.total.std(correction=0).item(), **terms}
+def reward_figures(rewards: Rewards, baseline: Baseline) -> dict[str, float]:
+    """Mean and spread of what was earned, the mean of each term, and how far ensembles disagree more than at first."""
+    figures = {"reward": rewards.total.mean().item(), "reward_sd": rewards.total.std(correction=0).item()}
+    figures |= {f"reward_{name}": part.mean().item() for name, part in rewards.parts.items()}
+    doubts = [baseline.ratio(f"doubt of {name}", disagreement(scores)) for name, scores in rewards.ensembles.items()]
+    return figures | ({"disagreement_ratio": max(doubts)} if doubts else {})
 
 
 def text_figures(completions: Sequence[Completion], baseline: Baseline) -> dict[str, float]:

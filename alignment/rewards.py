@@ -12,8 +12,10 @@ from torch import Tensor
 
 from alignment.config import Job
 from alignment.config.online import Rewarding, RewardTerm
-from alignment.judge import judged, load_judge
+from alignment.heads import aggregated
+from alignment.judge import load_judge, member_scores
 from alignment.rollouts import Completion
+from alignment.scores import encode_text_row
 
 
 class Source(NamedTuple):
@@ -21,18 +23,25 @@ class Source(NamedTuple):
 
     name: str
     weight: float
-    score: Callable[[Sequence[Completion]], Tensor]  # N completions to (N,)
+    members: Callable[[Sequence[Completion]], Tensor]  # N completions to (N, E), more than one column from an ensemble
+    read: Callable[[Tensor], Tensor]  # (N, E) to (N,)
+
+    def score(self, completions: Sequence[Completion]) -> Tensor:
+        return self.read(self.members(completions))
 
 
 class Rewards(NamedTuple):
+    """What N completions earn."""
+
     total: Tensor  # (N,) what is learnt from
     parts: dict[str, Tensor]  # (N,) of each term, before weight, penalty and bound
+    ensembles: dict[str, Tensor]  # (N, E) of each term that is read from an ensemble
 
 
 def reward_sources(job: Job, terms: Sequence[RewardTerm], *, max_length: int) -> list[Source]:
     """The terms in their order; reward models are loaded here. Raises JobError naming what cannot be asked."""
     return [
-        Source(name, term.weight, _model(job, term, max_length) if term.kind == "model" else partial(_rule, term))
+        Source(name, term.weight, *(_model(job, term, max_length) if term.kind == "model" else _rule(term)))
         for name, term in zip(_names(terms), terms, strict=True)
     ]
 
@@ -43,18 +52,23 @@ def _names(terms: Sequence[RewardTerm]) -> list[str]:
     return [name if plain.count(name) == 1 else f"{name}_{plain[: i + 1].count(name)}" for i, name in enumerate(plain)]
 
 
-def _model(job: Job, term: RewardTerm, max_length: int) -> Callable[[Sequence[Completion]], Tensor]:
+def _model(job: Job, term: RewardTerm, max_length: int) -> tuple[Callable, Callable]:
     how = {"aggregate": term.aggregate, "penalty": term.penalty, "normalize": term.normalize}
     judge = load_judge(job.input_path(term.input), head=term.head, **how)
 
-    def score(completions: Sequence[Completion]) -> Tensor:
-        return judged(judge, [(made.prompt.messages, made.sample.text) for made in completions], max_length).cpu()
+    def members(completions: Sequence[Completion]) -> Tensor:
+        texts = [(made.prompt.messages, made.sample.text) for made in completions]
+        rows = [[encode_text_row(judge.tokenizer, prompt, text, max_length)] for prompt, text in texts]
+        return member_scores(judge, rows).cpu()
 
-    return score
+    return members, partial(aggregated, aggregate=judge.aggregate, penalty=judge.penalty)
 
 
-def _rule(term: RewardTerm, completions: Sequence[Completion]) -> Tensor:
-    return torch.tensor([rule_score(term, made.sample.text) for made in completions])
+def _rule(term: RewardTerm) -> tuple[Callable, Callable]:
+    def members(completions: Sequence[Completion]) -> Tensor:
+        return torch.tensor([[rule_score(term, made.sample.text)] for made in completions])
+
+    return members, lambda scores: scores[:, 0]
 
 
 def rule_score(term: RewardTerm, text: str) -> float:
@@ -93,8 +107,24 @@ def length_target(text: str, words: int) -> float:
 
 def rewards_of(completions: Sequence[Completion], sources: Sequence[Source], how: Rewarding) -> Rewards:
     """Weighted sum of the terms, minus the penalty for a missing end, within the bound."""
-    parts = {source.name: source.score(completions) for source in sources}
+    members = {source.name: source.members(completions) for source in sources}
+    parts = {source.name: source.read(members[source.name]) for source in sources}
     total = sum(source.weight * parts[source.name] for source in sources)
     endless = torch.tensor([not made.sample.finished for made in completions])
     total = total - how.missing_end_penalty * endless
-    return Rewards(total.clamp(-how.clip, how.clip) if how.clip else total, parts)
+    total = total.clamp(-how.clip, how.clip) if how.clip else total
+    return Rewards(total, parts, {name: scores for name, scores in members.items() if scores.shape[1] > 1})
+
+
+def rows_of_rewards(rewards: Rewards, rows: slice) -> Rewards:
+    parts = {name: part[rows] for name, part in rewards.parts.items()}
+    return Rewards(rewards.total[rows], parts, {name: scores[rows] for name, scores in rewards.ensembles.items()})
+
+
+def joined_rewards(several: Sequence[Rewards]) -> Rewards:
+    first = several[0]
+    return Rewards(
+        torch.cat([rewards.total for rewards in several]),
+        {name: torch.cat([rewards.parts[name] for rewards in several]) for name in first.parts},
+        {name: torch.cat([rewards.ensembles[name] for rewards in several]) for name in first.ensembles},
+    )

@@ -177,7 +177,7 @@ class GRPOConfig:
 class Cost:
     """What answers may cost on average, and how its price is found; nested under "cost"."""
 
-    terms: list[Any] = field(default_factory=lambda: [RewardTerm(input="cost")])  # as those of the reward
+    terms: list[Any] = field(default_factory=lambda: [RewardTerm(input="cost", head="cost")])  # as those of the reward
     limit: float = 0.0  # of the mean cost; 0 is the boundary of a cost model
     start: float = 1.0  # the multiplier before the first rollout
     rate: float = 0.1  # step of its logarithm a rollout, for a cost of 1 over the limit

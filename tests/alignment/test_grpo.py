@@ -10,7 +10,7 @@ from alignment.config import EXIT_DONE, GRPOConfig, Input, JobError, build
 from alignment.grpo import accumulate, group_relative, penalized_reward
 from alignment.guards import Baseline
 from alignment.losses.policy import VARIANTS
-from alignment.model import load_policy
+from alignment.model import load_policy, reward_from_policy, save_checkpoint
 from alignment.online import collect, open_setting, reference_logprobs, step_counts
 from alignment.rollouts import rollout_logprobs
 from tests.alignment.snapshots import make_job, metrics_of, planted_pairs, user, write_snapshot
@@ -225,6 +225,21 @@ def test_a_learnt_reward_and_a_snapshots_prompts_do_as_well(tmp_path, parent):
     exit_code, result = run(job, tmp_path)
     assert exit_code == EXIT_DONE, result
     assert metrics_of(tmp_path / "out")[0]["reward_reward"] != 0
+
+
+def test_an_ensemble_that_disagrees_more_than_at_first_ends_the_run(tmp_path, parent, tokenizer):
+    torch.manual_seed(0)
+    model = reward_from_policy(parent.path, ["reward#0", "reward#1", "reward#2"])
+    reward = Input(str(tmp_path / "r"), save_checkpoint(model, tokenizer, tmp_path / "r", {}))
+    config = config_of(tmp_path, reward=None, guards={"max_disagreement": 1.05}, optimization={"max_steps": 30})
+    exit_code, result = run(make_job("grpo", tmp_path / "out", config, parent=parent, reward=reward), tmp_path)
+    assert exit_code == EXIT_DONE, result
+    lines = metrics_of(tmp_path / "out")
+    assert lines[0]["disagreement_ratio"] == 1.0
+    assert lines[-1]["disagreement_ratio"] > 1.05
+    assert all(line["disagreement_ratio"] <= 1.05 for line in lines[:-1])
+    card = json.loads((tmp_path / "out" / "checkpoint" / "card.json").read_text())
+    assert "disagreement_ratio" in card["stopped_early"]
 
 
 def test_a_rollout_is_learnt_from_in_whole_minibatches(tmp_path):

@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from alignment.config import EXIT_DONE, JobError, SafeConfig, build
+from alignment.config import EXIT_DONE, Input, JobError, SafeConfig, build
+from alignment.model import reward_from_policy, save_checkpoint
 from alignment.safe import constrained
 from tests.alignment.snapshots import make_job, metrics_of
 from tests.alignment.stages import run
@@ -55,6 +56,19 @@ def test_a_cost_that_the_reward_invites_is_held_at_its_limit(tmp_path, parent):
 def test_a_bad_cost_is_refused_by_its_field(tmp_path, cost, said):
     with pytest.raises(JobError, match=said):
         build(SafeConfig, config_of(tmp_path, cost=cost))
+
+
+def test_the_cost_head_of_a_reward_model_is_the_usual_cost(tmp_path, parent, tokenizer):
+    torch.manual_seed(0)
+    model = reward_from_policy(parent.path, ["reward", "cost"])
+    both = Input(str(tmp_path / "r"), save_checkpoint(model, tokenizer, tmp_path / "r", {}))
+    config = config_of(tmp_path, reward=None, optimization={"max_steps": 1})
+    job = make_job("safe", tmp_path / "out", config, parent=parent, reward=both, cost=both)
+    exit_code, result = run(job, tmp_path)
+    assert exit_code == EXIT_DONE, result
+    [line] = metrics_of(tmp_path / "out")
+    assert line["cost"] != line["reward_reward"]
+    assert (line["cost_multiplier"] > 1) is (line["cost"] > 0)  # 0 is the boundary
 
 
 def test_a_cost_model_that_is_not_given_is_asked_for(tmp_path, parent):
