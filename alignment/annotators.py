@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from alignment.losses.mitigation import noisy_bradley_terry
+
 PRIOR_RIGHT, PRIOR_VOTES = 7.0, 9.0  # an annotator without votes is right in 7 of 9
 LOWEST, HIGHEST = 0.5, 0.98  # nobody is turned around in silence, and nobody is trusted blindly
 ROUNDS = 20  # of expectation and maximisation before the reward model says anything
@@ -22,6 +24,7 @@ class Votes(NamedTuple):
     pairs: Tensor  # (V,) int64, below P
     annotators: Tensor  # (V,) int64, below K
     signs: Tensor  # (V,) 1.0 or -1.0
+    count: int  # P
 
 
 def first_wins(differences: Tensor, votes: Votes, accuracies: Tensor) -> Tensor:
@@ -58,16 +61,26 @@ class Annotators:
     (Neal & Hinton 1998).
     """
 
-    def __init__(self, votes: Votes, pairs: int, count: int) -> None:
+    def __init__(self, votes: Votes, count: int) -> None:
         self.votes, self.count = votes, count
-        self.differences = torch.zeros(pairs, dtype=torch.float64)  # as the reward model last saw them
+        self.differences = torch.zeros(votes.count, dtype=torch.float64)  # as the reward model last saw them
         self.accuracies = torch.full((count,), PRIOR_RIGHT / PRIOR_VOTES, dtype=torch.float64)
         for _ in range(ROUNDS):
             self._renew()
 
+    def first_wins(self, pairs: Tensor, differences: Tensor) -> Tensor:
+        """Probability that the first completion is the better one, of pairs (B,) under these scores. Shape (B,)."""
+        current = self.differences.index_put((pairs.cpu(),), differences.detach().to("cpu", torch.float64))
+        return first_wins(current, self.votes, self.accuracies)[pairs.cpu()].to(differences)
+
+    def vote_nats(self) -> float:
+        """Mean negative log-likelihood of all votes, in nats, under the scores as they were last seen."""
+        voted_for = self.differences[self.votes.pairs] * self.votes.signs
+        return noisy_bradley_terry(voted_for, self.accuracies[self.votes.annotators]).mean().item()
+
     def observe(self, pairs: Tensor, differences: Tensor) -> None:
         """The reward model's score differences of these pairs, both shape (B,)."""
-        self.differences[pairs] = differences.detach().to("cpu", torch.float64)
+        self.differences[pairs.cpu()] = differences.detach().to("cpu", torch.float64)
         self._renew()
 
     def _renew(self) -> None:

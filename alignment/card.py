@@ -12,7 +12,9 @@ from alignment.config import Job
 from alignment.manifest import file_sha256
 
 # Config fields that name files or folders.
-FILE_FIELDS = {"text", "held_out_text", "rows", "held_out_rows", "prompts", "weights_file", "reference_cache"}
+FILE_FIELDS = {
+    "text", "held_out_text", "rows", "held_out_rows", "prompts", "weights_file", "groups_file", "reference_cache",
+}  # fmt: skip
 
 
 def card_of(job: Job, config: Any, *, metrics: list[dict[str, Any]], **facts: Any) -> dict[str, Any]:

@@ -55,6 +55,32 @@ def has_gender(text: str) -> bool:
     return swap(text) != text
 
 
+# Where gender is what the text is about: bodies, and people who have names. Words alone cannot tell; these lists keep
+# more texts from being swapped than they must.
+_BODIES = re.compile(
+    r"\b(?:pregnan|abort|midwi|gyna?ecolog|obstetric|menstru|menopaus|lactat|breast|ovar|uter[iu]|vagin|cervi[cx]"
+    r"|prostat|testic|penis|sperm|semen|erectil|circumcis|gender|sexis|feminis|misogyn|patriarch|transgender)",
+    re.IGNORECASE,
+)
+_NAMES = """
+Adam Alice Amy Andrew Anna Anne Anthony Barack Bill Bob Brian Charles Chris Daniel David Donald Edward
+Elizabeth Emily Emma Eric Frank George Hannah Harry Helen Henry Hillary Jack James Jane Jason Jennifer Jessica
+Jesus Jim Joe John Joseph Julia Karen Kate Kevin Laura Lisa Lucy Maria Martin Mary Matthew Michael Michelle
+Mike Mohammed Muhammad Nancy Oliver Patrick Paul Peter Rachel Richard Robert Ronald Sam Sarah Simon Sophia
+Stephen Steve Susan Thomas Tim Tom Victoria William
+"""
+_NAMED = re.compile(
+    r"\b(?:(?:Mr|Mrs|Ms|Miss|Sir|Lady|Lord|King|Queen|Prince|Princess|Father|Saint)\.?\s+[A-Z]\w+|"
+    + "|".join(_NAMES.split())
+    + r")\b"
+)
+
+
+def gender_matters(text: str) -> bool:
+    """Whether a swap would change what the text says, not only whom it speaks of: then it is no counterfactual."""
+    return bool(_BODIES.search(text) or _NAMED.search(text))
+
+
 def _swapped(token: str, following: str) -> str:
     word, apostrophe, ending = _split_possessive(token)
     lower = word.lower()

@@ -52,17 +52,26 @@ class GroupWeights:
         self.weights = torch.full((len(self.names),), 1 / len(self.names), dtype=torch.float64)
         self.losses = torch.full_like(self.weights, torch.nan)
 
-    def row_weights(self, rows: Sequence[int]) -> Tensor:
-        """The weights (B,) of a batch's rows: their losses' weighted sum is the groups' means under their weights."""
-        return group_row_weights(self.weights, self.numbers[list(rows)])
+    def row_weights(self, rows: Sequence[int], weights: Tensor) -> Tensor:
+        """Weights (B,) of a batch's rows: their losses' weighted sum is the groups' means under the groups' weights.
 
-    def observe(self, rows: Sequence[int], losses: Tensor) -> None:
+        Args:
+            weights: how much the rows count within their groups, shape (B,).
+        """
+        found = group_row_weights(self.weights, self.numbers[list(rows)], weights.to("cpu", torch.float64))
+        return found.to(weights)
+
+    def observe(self, rows: Sequence[int], losses: Tensor, weights: Tensor) -> None:
         """Raise the weights of the groups that fare badly. Losses: of these rows, shape (B,), in nats."""
-        means = group_means(losses.detach().to("cpu", torch.float64), self.numbers[list(rows)], len(self.names))
+        losses, weights = (given.detach().to("cpu", torch.float64) for given in (losses, weights))
+        means = group_means(losses, self.numbers[list(rows)], weights, len(self.names))
         running = torch.where(self.losses.isnan(), means, MEMORY * self.losses + (1 - MEMORY) * means)
         self.losses = torch.where(means.isnan(), self.losses, running)
         known = self.losses.where(~self.losses.isnan(), self.losses.nanmean())  # unseen: as the others on average
         self.weights = raised_group_weights(self.weights, known, self.sizes, **self.how)
+
+    def by_name(self) -> dict[str, float]:
+        return {str(name): weight for name, weight in zip(self.names, self.weights.tolist(), strict=True)}
 
     def state_dict(self) -> dict[str, Any]:
         return {"weights": self.weights, "losses": self.losses}

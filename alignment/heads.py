@@ -73,3 +73,11 @@ def aggregated(scores: Tensor, aggregate: str, penalty: float = 0.0) -> Tensor:
     if aggregate == "penalised":
         return scores.mean(dim=1) - penalty * scores.var(dim=1, correction=0)
     raise ValueError(f"aggregate is {aggregate!r}: mean, min or penalised")
+
+
+@torch.no_grad()
+def drop_last_head(model: PreTrainedModel) -> None:
+    """Leave a model of two heads with the first alone, in place: the length that the second took is not rewarded."""
+    head = score_head(model)
+    head.weight = torch.nn.Parameter(head.weight[:1].clone())
+    head.out_features = model.num_labels = model.config.num_labels = 1

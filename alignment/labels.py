@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from alignment.config import Labels
@@ -23,6 +24,7 @@ class Label(NamedTuple):
     margin: float  # 0 (unknown or weakest) to 1; the first is the favoured side
     weight: float
     head: Any = REWARD  # its name, and in an encoded example its column
+    number: int = -1  # of the pair among those with votes of known annotators, where these are weighed
 
     @property
     def decisive(self) -> bool:
@@ -54,6 +56,22 @@ class Safety(NamedTuple):
 
     def moved(self, places: Sequence[int]) -> Safety:
         return self._replace(place=places[self.place])
+
+
+@dataclass
+class Judged:
+    """A comparison and all that was said of it, before it is tokenised."""
+
+    name: str
+    prompt: Messages
+    group: str
+    texts: list[Messages] = field(default_factory=list)
+    said: list[Label | Ranking | Safety] = field(default_factory=list)
+
+    def place(self, text: Messages) -> int:
+        if text not in self.texts:
+            self.texts.append(text)
+        return self.texts.index(text)
 
 
 class Said(NamedTuple):

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from alignment import loop
+from alignment.annotators import Annotators
 from alignment.batches import batch_at, step_count
 from alignment.card import card_of
 from alignment.config import Job, RewardConfig
 from alignment.counterfactual_units import counterfactual_pool, draw_counterfactuals
-from alignment.heads import head_names
+from alignment.groups import GroupWeights
+from alignment.heads import drop_last_head, head_names
 from alignment.loop import Step, Watch
-from alignment.model import reward_from_policy, save_checkpoint
+from alignment.model import reward_from_policy, save_checkpoint, score_head
 from alignment.precision import prepare_for_training
 from alignment.reward_data import Example, RewardData, read_data
 from alignment.reward_measures import (
@@ -28,10 +31,25 @@ from alignment.reward_measures import (
     held_out_metrics,
     normalisation_of,
     validation_nats,
+    validation_objective,
 )
-from alignment.reward_objective import Batch, TieParameter, batch_of, terms, total
+from alignment.reward_objective import (
+    Batch,
+    Term,
+    TieParameter,
+    batch_of,
+    believed,
+    explaining,
+    label_losses,
+    length_head_terms,
+    observe_votes,
+    terms,
+    total,
+)
 from alignment.scores import MICRO_TOKENS, Unit, backward
 from alignment.text import load_tokenizer
+
+EASING = 0.2  # share of the run over which the length head's losses come in
 
 
 def run(job: Job, config: RewardConfig) -> dict[str, Any]:
@@ -39,11 +57,14 @@ def run(job: Job, config: RewardConfig) -> dict[str, Any]:
     snapshot, parent = job.input_path("snapshot"), job.input_path("parent")
     tokenizer = load_tokenizer(parent)
     data = read_data(tokenizer, snapshot, config, job.seed)
-    model = reward_from_policy(parent, head_names(config.heads))
+    length = ["length"] if config.mitigation.length_head else []
+    model = reward_from_policy(parent, [*head_names(config.heads), *length])
     swaps = ([], [])
     if config.counterfactual_weight:
         swaps = counterfactual_pool(tokenizer, data.comparisons, config.max_length)
     facts = train(job, config, model, data, swaps, tokenizer.pad_token_id)
+    if length:
+        drop_last_head(model)
     normalisation = normalisation_of(model, data.train, tokenizer.pad_token_id)
     metrics = held_out_metrics(model, data.held_out, tokenizer.pad_token_id)
     card = card_of(
@@ -73,8 +94,7 @@ def train(
     plan, lengths = config.optimization, [example.tokens for example in data.train]
     precision = prepare_for_training(model, config, job.seed)
     steps = step_count(len(lengths), batch_size=plan.batch_size, epochs=plan.epochs, max_steps=plan.max_steps)
-    ties = TieParameter(tie_share(data.train), config.labels.tie_parameter) if config.tie_weight else None
-    natural, templates = swaps
+    learners, (natural, templates) = learners_of(data, config), swaps
 
     def take_step(step: int) -> Step:
         rows = batch_at(lengths, batch_size=plan.batch_size, seed=job.seed, step=step)
@@ -82,17 +102,50 @@ def train(
             natural, templates, count=len(rows) if templates else 0, seed=job.seed, step=step
         )
         batch = batch_of([data.train[i] for i in rows], swapped, model.device)
-        values = accumulate(model, batch, config, ties, pad_id=pad_id, precision=precision)
+        batch = batch._replace(owners=[rows[number] for number in batch.owners])
+        eased = min(1.0, step / (EASING * steps))
+        values = accumulate(model, batch, config, learners, pad_id=pad_id, precision=precision, eased=eased)
         tokens = sum(len(text) for unit in batch.units for text in unit)
         return Step(values["loss_nats"], tokens, values)
 
     def measure() -> dict[str, float]:
-        return {"validation_nats": validation_nats(model, data.validation, pad_id)}
+        found = {"validation_nats": validation_nats(model, data.validation, pad_id)}
+        if decides != "validation_nats":
+            found[decides] = validation_objective(model, data.validation, config, pad_id)
+        return found
 
-    watch = Watch(measure, "validation_nats", higher_is_better=False) if data.validation else None
-    parts = {"ties": ties} if ties else {}
+    lengths_too = config.mitigation.length_penalty or config.mitigation.length_head
+    decides = "validation_objective" if lengths_too else "validation_nats"
+    watch = Watch(measure, decides, higher_is_better=False) if data.validation else None
+    parts = {name: part for name, part in learners._asdict().items() if part}
     facts = loop.train(job, plan, model, steps=steps, take_step=take_step, parts=parts, watch=watch)
-    return {**label_counts(data.train), **({"tie_parameter": ties.nu} if ties else {}), **facts}
+    return {**label_counts(data.train), **learned(learners, data), **facts}
+
+
+class Learners(NamedTuple):
+    """What a run learns beside the weights; each is a part of its state."""
+
+    ties: TieParameter | None = None
+    groups: GroupWeights | None = None
+    annotators: Annotators | None = None
+
+
+def learners_of(data: RewardData, config: RewardConfig) -> Learners:
+    how = config.mitigation
+    ties = TieParameter(tie_share(data.train), config.labels.tie_parameter) if config.tie_weight else None
+    steps = {"rate": how.group_rate, "adjustment": how.group_adjustment, "floor": how.group_floor}
+    groups = GroupWeights([example.group for example in data.train], **steps) if how.group_rate else None
+    return Learners(ties, groups, Annotators(data.votes, len(data.annotators)) if data.annotators else None)
+
+
+def learned(learners: Learners, data: RewardData) -> dict[str, Any]:
+    """What the card says of it."""
+    found: dict[str, Any] = {"tie_parameter": learners.ties.nu} if learners.ties else {}
+    if learners.groups:
+        found["group_weights"] = learners.groups.by_name()
+    if learners.annotators:
+        found["annotator_accuracies"] = dict(zip(data.annotators, learners.annotators.accuracies.tolist(), strict=True))
+    return found
 
 
 def tie_share(examples: Sequence[Example]) -> float:
@@ -115,22 +168,41 @@ def accumulate(
     model: PreTrainedModel,
     batch: Batch,
     config: RewardConfig,
-    ties: TieParameter | None,
+    learners: Learners,
     *,
     pad_id: int,
     tokens: int = MICRO_TOKENS,
     precision: str = "fp32",
+    eased: float = 1.0,
 ) -> dict[str, float]:
-    """Add the gradient of the objective on one batch, and return the figures of the step's line."""
-    log_nu = ties.log(model.device) if ties else None
-    scores = backward(
-        model, batch.units, pad_id, lambda s: total(terms(s, batch, config, log_nu)), tokens, precision
-    )
+    """Add the gradient of the objective on one batch, and return the figures of the step's line.
+
+    Args:
+        eased: share of the length head's weight that counts. The judgments come first: a head that starts the wrong
+            way round would be held there by losses that know correlations alone.
+    """
+    ties, groups, annotators = learners
+    log_nu, length_head = ties.log(model.device) if ties else None, eased * config.mitigation.length_head
+    if groups:
+        batch = batch._replace(weights=groups.row_weights(batch.owners, batch.weights))
+
+    def found(scores: Tensor) -> dict[str, Term]:
+        judged = believed(batch, scores, annotators) if annotators else batch
+        split = length_head_terms(scores, batch, length_head, score_head(model).weight) if length_head else {}
+        return {**terms(scores, judged, config, log_nu), **split}
+
+    scores = backward(model, batch.units, pad_id, lambda s: total(found(s)), tokens, precision)
     with torch.no_grad():
-        found = terms(scores, batch, config, log_nu)
-    values = {"loss_nats": total(found).item(), **{name: term.value.item() for name, term in found.items()}}
+        parts = found(scores)
+    values = {"loss_nats": total(parts).item(), **{name: term.value.item() for name, term in parts.items()}}
     if ties:
         ties.learn(log_nu, batch, config)
         values["tie_parameter"] = ties.nu
+    if groups:
+        losses = label_losses(explaining(scores, config), batch, config, log_nu)
+        groups.observe(batch.owners, losses, batch.weights)
+        values["heaviest_group"] = groups.weights.max().item()
+    if annotators:
+        values["vote_nats"] = observe_votes(batch, scores, annotators)
     margins = decisive_margins(scores, batch)
     return {**values, "accuracy": accuracy_of(margins), "margin": margins.mean().item() if len(margins) else 0.0}

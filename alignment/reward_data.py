@@ -6,17 +6,19 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from alignment.annotators import Votes
 from alignment.config import JobError, Labels, RewardConfig
 from alignment.heads import COST, REWARD, columns_of, head_names, plain_names
 from alignment.judgments import EQUAL, read_votes, read_weights
 from alignment.labels import (
+    Judged,
     Label,
     Ranking,
     Safety,
@@ -27,28 +29,13 @@ from alignment.labels import (
     said_by_votes,
     said_of_safety,
 )
+from alignment.mitigation import augmented, balanced, grouped, numbered
 from alignment.pairs import part_groups, read_pairs
-from alignment.text import Messages, encode_completion, encode_prompt
+from alignment.text import encode_completion, encode_prompt
 
 HELD_OUT = 96  # comparisons measured here; the full figure is the stage `evaluate`'s
 VALIDATION_SHARE = 0.05  # of the training comparisons, by groups: they choose the best weights, as test ones must not
 Heads = dict[str, list[int]]  # the columns of each head, several for an ensemble
-
-
-@dataclass
-class Judged:
-    """A comparison and all that was said of it, before it is tokenised."""
-
-    name: str
-    prompt: Messages
-    group: str
-    texts: list[Messages] = field(default_factory=list)
-    said: list[Label | Ranking | Safety] = field(default_factory=list)
-
-    def place(self, text: Messages) -> int:
-        if text not in self.texts:
-            self.texts.append(text)
-        return self.texts.index(text)
 
 
 class Example(NamedTuple):
@@ -72,6 +59,8 @@ class RewardData(NamedTuple):
     held_out: list[Example]  # a fixed part of the test comparisons, measured once at the end
     comparisons: list[Judged]  # those of train
     dropped: int  # labels with a text longer than max_length, left out of train
+    annotators: list[str]  # by the numbers that votes give them; empty where they are not weighed
+    votes: Votes  # on the numbered labels of train
 
 
 def read_data(tokenizer: PreTrainedTokenizerBase, snapshot: Path, config: RewardConfig, seed: int) -> RewardData:
@@ -81,12 +70,18 @@ def read_data(tokenizer: PreTrainedTokenizerBase, snapshot: Path, config: Reward
     single = {name: [number] for number, name in enumerate(heads)}
     _, aside = part_groups(read_decided(snapshot, "train", config), share=VALIDATION_SHARE, most=HELD_OUT)
     unseen = {comparison.group for comparison in aside}
+    how = config.mitigation
     comparisons = [comparison for comparison in read_said(snapshot, config) if comparison.group not in unseen]
-    train, dropped = encode(tokenizer, comparisons, config.max_length, heads, seed)
+    comparisons = grouped(comparisons, how.groups_file)
+    annotators, votes = numbered(comparisons, read_votes(snapshot, "train") if how.annotators else [])
+    learnt = augmented(comparisons) if how.augment else comparisons
+    train, dropped = encode(tokenizer, learnt, config.max_length, heads, seed)
+    train = balanced(train) if how.group_balance else train
     require_examples(train, heads, snapshot, config.max_length)
     validation, _ = encode(tokenizer, aside, config.max_length, single)
     test = spread(read_decided(snapshot, "test", config), HELD_OUT)
-    return RewardData(train, validation, encode(tokenizer, test, config.max_length, single)[0], comparisons, dropped)
+    held_out, _ = encode(tokenizer, test, config.max_length, single)
+    return RewardData(train, validation, held_out, comparisons, dropped, annotators, votes)
 
 
 def require_examples(train: Sequence[Example], heads: Heads, snapshot: Path, max_length: int) -> None:

@@ -9,10 +9,20 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from alignment.config import RewardConfig
 from alignment.heads import COST, REWARD, aggregated, columns_of, names_of, plain_names
 from alignment.losses.reward import bradley_terry, safety
+from alignment.model import score_head
 from alignment.reward_data import Example, spread
-from alignment.reward_objective import Batch, batch_of
+from alignment.reward_objective import (
+    Batch,
+    Term,
+    batch_of,
+    explaining,
+    length_head_terms,
+    length_reliance,
+    total,
+)
 from alignment.scores import scores_of
 
 NORMALISED = 256  # comparisons whose scores give the card's means and standard deviations
@@ -43,6 +53,19 @@ def validation_nats(model: PreTrainedModel, examples: Sequence[Example], pad_id:
     batch, scores = measured(model, examples, pad_id)
     loss = bradley_terry(*batch.sides(scores)).mean().item() if len(batch.first) else 0.0
     return loss + (safety(scores[batch.judged, -1], batch.unsafe).mean().item() if len(batch.judged) else 0.0)
+
+
+def validation_objective(
+    model: PreTrainedModel, examples: Sequence[Example], config: RewardConfig, pad_id: int
+) -> float:
+    """The plain loss and what the mitigation says of length: the loss alone keeps the weights that like it most."""
+    batch, scores = measured(model, examples, pad_id)
+    how, found = config.mitigation, {}
+    if how.length_penalty:
+        found["length_penalty"] = Term(how.length_penalty, length_reliance(scores, batch))
+    if how.length_head:
+        found |= length_head_terms(scores, batch, how.length_head, score_head(model).weight.detach())
+    return (bradley_terry(*batch.sides(explaining(scores, config))).mean() + total(found)).item()
 
 
 def held_out_metrics(model: PreTrainedModel, examples: Sequence[Example], pad_id: int) -> list[dict[str, Any]]:

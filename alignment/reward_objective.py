@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from alignment.annotators import Annotators
 from alignment.config import RewardConfig
 from alignment.labels import Ranking
-from alignment.losses.mitigation import counterfactual_penalty
+from alignment.losses.mitigation import counterfactual_penalty, head_overlap, length_penalty, length_split
 from alignment.losses.pairwise import weighted_mean
 from alignment.losses.reward import bradley_terry, centering, davidson, plackett_luce, safety
 from alignment.reward_data import Example
@@ -44,6 +45,8 @@ class Batch(NamedTuple):
     unsafe: Tensor  # (M,) share of those who call the text unsafe
     safety_weights: Tensor  # (M,)
     counterfactuals: Tensor  # (K, 2) int64: a text's place and its counterfactual's
+    numbers: Tensor  # (N,) int64, the labels' pairs among those with known annotators; -1: none
+    owners: list[int]  # (N,) the labels' examples
 
     def sides(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         """The scores (N,) of the first and second texts under the labels' own heads."""
@@ -62,16 +65,65 @@ def terms(scores: Tensor, batch: Batch, config: RewardConfig, log_nu: Tensor | N
         log_nu: log of Davidson's tie parameter; None where ties are left out.
     """
     found = {}
+    whole = explaining(scores, config)
     if config.heads.ensemble or config.heads.criteria:
-        found["preference_nats"] = Term(1.0, preference(scores, batch, config, log_nu))
+        found["preference_nats"] = Term(1.0, preference(whole, batch, config, log_nu))
     if config.centering and len(batch.first):
-        found["centering"] = Term(config.centering, centering(*batch.sides(scores)).mean())
+        found["centering"] = Term(config.centering, centering(*batch.sides(whole)).mean())
     if config.heads.safety and len(batch.judged):
         losses = safety(scores[batch.judged, -1], batch.unsafe)  # the cost head is the last
         found["cost_nats"] = Term(config.heads.safety, weighted_mean(losses, batch.safety_weights))
     if config.counterfactual_weight and len(batch.counterfactuals):
         found["counterfactual_penalty"] = Term(config.counterfactual_weight, invariance(scores, batch))
+    if config.mitigation.length_penalty and len(batch.first):
+        found["length_penalty"] = Term(config.mitigation.length_penalty, length_reliance(scores, batch))
     return found
+
+
+def explaining(scores: Tensor, config: RewardConfig) -> Tensor:
+    """The scores (R, H) that the judgments are explained by: of quality and length, ODIN's two heads, the sum."""
+    return scores.sum(1, keepdim=True) if config.mitigation.length_head else scores
+
+
+def believed(batch: Batch, scores: Tensor, annotators: Annotators) -> Batch:
+    """The batch with what its pairs' votes are worth, given the scores and the annotators, in place of its outcomes.
+
+    The gradient then is that of the votes' own likelihood, `noisy_bradley_terry` (expectation-maximisation).
+    """
+    known = batch.numbers >= 0
+    first = annotators.first_wins(batch.numbers[known], differences(batch, scores)[known])
+    outcomes = batch.outcomes.clone()
+    outcomes[known] = torch.stack([first, 1 - first, torch.zeros_like(first)], dim=1)
+    return batch._replace(outcomes=outcomes)
+
+
+def observe_votes(batch: Batch, scores: Tensor, annotators: Annotators) -> float:
+    """Renew what is known of the annotators, and return the mean of their votes' negative log-likelihood, in nats."""
+    known = batch.numbers >= 0
+    annotators.observe(batch.numbers[known], differences(batch, scores)[known])
+    return annotators.vote_nats()
+
+
+def differences(batch: Batch, scores: Tensor) -> Tensor:
+    """Scores (N,) of the first texts less the second ones', all that a model with a length head has."""
+    whole = scores.detach().sum(1, keepdim=True)
+    return (whole[batch.first] - whole[batch.second])[:, 0]
+
+
+def length_reliance(scores: Tensor, batch: Batch) -> Tensor:
+    """Squared correlation of the labels' score differences and those of log length; the mean over heads."""
+    lengths, found = batch.lengths.log(), []
+    for head in batch.heads.unique():
+        first, second = batch.first[batch.heads == head], batch.second[batch.heads == head]
+        found.append(length_penalty(scores[first, head] - scores[second, head], lengths[first] - lengths[second]))
+    return torch.stack(found).mean()
+
+
+def length_head_terms(scores: Tensor, batch: Batch, weight: float, heads: Tensor) -> dict[str, Term]:
+    """ODIN's two losses, for scores (R, 2) of quality and length. `heads` (2, D) are the heads' weights."""
+    own = scores[: len(batch.lengths)]
+    split = length_split(own[:, 0], own[:, 1], batch.lengths.log())
+    return {"length_split": Term(weight, split), "head_overlap": Term(weight, head_overlap(*heads))}
 
 
 def total(found: Mapping[str, Term]) -> Tensor:
@@ -87,13 +139,16 @@ def preference(scores: Tensor, batch: Batch, config: RewardConfig, log_nu: Tenso
     if rankings:
         losses = [plackett_luce(scores[one.places, one.head], one.tiers, log_nu) for one in batch.rankings]
         return weighted_mean(torch.stack(losses), scores.new_tensor([one.weight for one in batch.rankings]))
+    return weighted_mean(label_losses(scores, batch, config, log_nu), batch.weights)
+
+
+def label_losses(scores: Tensor, batch: Batch, config: RewardConfig, log_nu: Tensor | None) -> Tensor:
+    """The loss (N,) of each label, in nats."""
     how: dict[str, Any] = {"margins": batch.margins, "margin": config.margin, "robust": config.labels.robust}
     how["label_smoothing"] = config.label_smoothing
     if log_nu is None:
-        losses = bradley_terry(*batch.sides(scores), share=batch.outcomes[:, 0], **how)
-    else:
-        losses = davidson(*batch.sides(scores), batch.outcomes, log_nu, **how)
-    return weighted_mean(losses, batch.weights)
+        return bradley_terry(*batch.sides(scores), share=batch.outcomes[:, 0], **how)
+    return davidson(*batch.sides(scores), batch.outcomes, log_nu, **how)
 
 
 def invariance(scores: Tensor, batch: Batch) -> Tensor:
@@ -133,6 +188,8 @@ def batch_of(examples: Sequence[Example], counterfactuals: Sequence[Unit], devic
         unsafe=numbers([one.unsafe for one in judged]),
         safety_weights=numbers([one.weight for one in judged]),
         counterfactuals=starts[-1] + integers(list(range(2 * len(counterfactuals)))).view(-1, 2),
+        numbers=integers([label.number for label in labels]),
+        owners=[number for number, example in enumerate(examples) for _ in example.labels],
     )
 
 

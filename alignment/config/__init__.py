@@ -24,6 +24,7 @@ from alignment.config.job import (  # noqa: F401
 )
 from alignment.config.language import PretrainConfig, SFTConfig, TokenizerConfig
 from alignment.config.measuring import AuditConfig, EvaluateConfig, InspectConfig
+from alignment.config.mitigation import Mitigation  # noqa: F401
 from alignment.config.online import GRPOConfig, SafeConfig
 from alignment.config.ppo import PPOConfig
 from alignment.config.preferences import Heads, Labels, PreferenceConfig, RewardConfig  # noqa: F401

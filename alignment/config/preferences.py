@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from alignment.config.job import build, require
+from alignment.config.mitigation import Mitigation
 from alignment.config.training import PRECISIONS, lora, optimization
 
 
@@ -56,6 +57,7 @@ class RewardConfig:
     label_smoothing: float = 0.0  # share of labels taken to be wrong
     centering: float = 0.01  # weight of the squared sum of a pair's two scores
     counterfactual_weight: float = 0.0  # weight of the counterfactual-invariance penalty; 0 is the baseline arm
+    mitigation: Any = None
     labels: Any = None
     heads: Any = None
     precision: str = "fp32"  # fp32 | bf16 (fp32 weights, bf16 products)
@@ -69,14 +71,25 @@ class RewardConfig:
         require(self.tie_weight >= 0, "tie_weight", self.tie_weight, "0 or more")
         require(self.counterfactual_weight >= 0, "counterfactual_weight", self.counterfactual_weight, "0 or more")
         require(self.precision in {"fp32", "bf16"}, "precision", self.precision, "fp32 or bf16")
-        for name, kind in (("labels", Labels), ("heads", Heads)):
+        for name, kind in (("mitigation", Mitigation), ("labels", Labels), ("heads", Heads)):
             given = getattr(self, name)
             object.__setattr__(self, name, given if isinstance(given, kind) else build(kind, given or {}))
         if self.labels.ranking == "plackett_luce":
             require(self.margin == "none", "margin", self.margin, "none: a ranking has no strength")
             require(self.label_smoothing == 0, "label_smoothing", self.label_smoothing, "0: it is for pairs")
+        check_mitigation(self)
         object.__setattr__(self, "lora", lora(self.lora))
         object.__setattr__(self, "optimization", optimization(self.optimization))
+
+
+def check_mitigation(config: RewardConfig) -> None:
+    """Refuse a mitigation that the labels or heads leave no room for."""
+    how, heads, pairs = config.mitigation, config.heads, config.labels.ranking == "pairs"
+    alone = heads.ensemble == 1 and not heads.criteria and not heads.safety
+    require(alone or not how.length_head, "mitigation.length_head", how.length_head, "0 beside other heads")
+    require(alone or not how.annotators, "mitigation.annotators", True, "false beside other heads")
+    require(pairs or not how.annotators, "mitigation.annotators", True, "false: it learns from pairs, not rankings")
+    require(pairs or not how.group_rate, "mitigation.group_rate", how.group_rate, "0: it weighs pairs, not rankings")
 
 
 LOSSES = ("sigmoid", "robust", "hinge", "ipo", "simpo", "orpo", "kto")

@@ -85,21 +85,21 @@ def noisy_bradley_terry(differences: Tensor, accuracies: Tensor) -> Tensor:
     return -torch.logaddexp(right, wrong)
 
 
-def group_means(losses: Tensor, groups: Tensor, count: int) -> Tensor:
+def group_means(losses: Tensor, groups: Tensor, rows: Tensor, count: int) -> Tensor:
     """Mean loss of each of `count` groups, shape (count,); NaN for a group that has no row here.
 
     Args:
         losses: shape (B,).
         groups: the number of each row's group, shape (B,) int64.
+        rows: how much each row counts within its group, shape (B,).
     """
-    sums = losses.new_zeros(count).index_add(0, groups, losses)
-    return sums / torch.bincount(groups, minlength=count)
+    empty = losses.new_zeros(count)
+    return empty.index_add(0, groups, losses * rows) / empty.index_add(0, groups, rows)
 
 
-def group_row_weights(group_weights: Tensor, groups: Tensor) -> Tensor:
-    """Weights (B,) under which the sum of losses is each group's mean times its weight: q_g over its rows here."""
-    rows = torch.bincount(groups, minlength=len(group_weights))
-    return group_weights[groups] / rows[groups]
+def group_row_weights(group_weights: Tensor, groups: Tensor, rows: Tensor) -> Tensor:
+    """Weights (B,) under which the sum of losses is each group's mean times its weight. Rows: as above."""
+    return group_weights[groups] * rows / torch.zeros_like(group_weights).index_add(0, groups, rows)[groups]
 
 
 def raised_group_weights(

@@ -140,12 +140,12 @@ def test_two_heads_put_length_into_the_one_that_is_thrown_away():
 
 
 def test_groups_by_hand():
-    losses, groups = vector(1, 3, 5), torch.tensor([0, 0, 2])
-    means = group_means(losses, groups, 3)
-    assert means[[0, 2]].tolist() == [2, 5] and means[1].isnan()
-    weights = group_row_weights(torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64), groups)
-    assert weights.tolist() == [0.25, 0.25, 0.3]
-    assert (weights * losses).sum().item() == pytest.approx(0.5 * 2 + 0.3 * 5)
+    losses, groups, rows = vector(1, 3, 5), torch.tensor([0, 0, 2]), torch.tensor([1.0, 3.0, 1.0]).double()
+    means = group_means(losses, groups, rows, 3)
+    assert means[[0, 2]].tolist() == [2.5, 5] and means[1].isnan()
+    weights = group_row_weights(torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64), groups, rows)
+    assert weights.tolist() == [0.125, 0.375, 0.3]
+    assert (weights * losses).sum().item() == pytest.approx(0.5 * 2.5 + 0.3 * 5)
 
 
 def test_a_step_up_by_hand():
@@ -175,7 +175,7 @@ def group_losses(features: Tensor, groups: list[str], head: Tensor) -> dict[str,
 
 def test_group_robust_weights_lift_the_group_that_the_mean_forgets():
     features, groups = planted_groups()
-    found = {}
+    found, alike = {}, torch.ones(N).double()
     for robust in (False, True):
         head, weights = zeros(2), GroupWeights(groups, rate=0.1)
 
@@ -183,8 +183,8 @@ def test_group_robust_weights_lift_the_group_that_the_mean_forgets():
             losses = bradley_terry(features @ head, torch.zeros(N).double())
             if not robust:
                 return losses.mean()
-            weights.observe(range(N), losses)
-            return weighted_mean(losses, weights.row_weights(range(N)))
+            weights.observe(range(N), losses, alike)
+            return weighted_mean(losses, weights.row_weights(range(N), alike))
 
         minimise(objective, head)
         found[robust] = group_losses(features, groups, head)
@@ -195,18 +195,18 @@ def test_group_robust_weights_lift_the_group_that_the_mean_forgets():
 
 def test_a_rare_group_keeps_its_weight_in_batches_without_it():
     weights = GroupWeights(["a"] * 9 + ["b"], rate=0.5, floor=0.0)
-    weights.observe([0, 9], vector(1, 1))
+    weights.observe([0, 9], vector(1, 1), torch.ones(2))
     for _ in range(20):
-        weights.observe([1, 2, 3], vector(1, 1, 1))
+        weights.observe([1, 2, 3], vector(1, 1, 1), torch.ones(3))
     assert weights.weights.tolist() == pytest.approx([0.5, 0.5])
 
 
 def test_group_weights_go_on_from_their_state():
     straight, resumed = (GroupWeights(["a", "b", "b"], rate=0.3) for _ in range(2))
-    straight.observe([0, 1], vector(2, 1))
+    straight.observe([0, 1], vector(2, 1), torch.ones(2))
     resumed.load_state_dict(straight.state_dict())
     for weights in (straight, resumed):
-        weights.observe([0, 2], vector(1, 3))
+        weights.observe([0, 2], vector(1, 3), torch.ones(2))
     assert straight.weights.tolist() == resumed.weights.tolist()
 
 
@@ -231,7 +231,7 @@ def test_a_vote_by_hand():
 
 
 def test_what_votes_say_of_pairs_and_pairs_of_annotators_by_hand():
-    votes = Votes(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 0]), torch.tensor([1.0, -1.0, 1.0]).double())
+    votes = Votes(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 0]), torch.tensor([1.0, -1.0, 1.0]).double(), 2)
     accuracies = torch.tensor([0.9, 0.75]).double()  # odds 9 and 3
     first = first_wins(torch.tensor([0.0, math.log(2)]).double(), votes, accuracies)
     assert first.tolist() == pytest.approx([3 / 4, 18 / 19])
@@ -240,7 +240,7 @@ def test_what_votes_say_of_pairs_and_pairs_of_annotators_by_hand():
 
 
 def test_nobody_is_turned_around_and_nobody_trusted_blindly():
-    many = Votes(torch.arange(400), torch.arange(400) % 2, torch.ones(400).double())
+    many = Votes(torch.arange(400), torch.arange(400) % 2, torch.ones(400).double(), 400)
     assert accuracies_of(1 - (torch.arange(400) % 2).double(), many, 2).tolist() == [0.98, 0.5]
 
 
@@ -258,7 +258,7 @@ def planted_votes() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def test_careless_annotators_are_found_and_their_votes_pull_less():
     features, pairs, annotators, signs = planted_votes()
-    noise, found = Annotators(Votes(pairs, annotators, signs), N, 6), {}
+    noise, found = Annotators(Votes(pairs, annotators, signs, N), 6), {}
     for aware in (False, True):
         head = zeros(2)
 
@@ -277,8 +277,8 @@ def test_careless_annotators_are_found_and_their_votes_pull_less():
 
 
 def test_annotators_go_on_from_their_state():
-    votes = Votes(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0]), torch.tensor([1.0, -1.0, 1.0]).double())
-    straight, resumed = Annotators(votes, 2, 2), Annotators(votes, 2, 2)
+    votes = Votes(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0]), torch.tensor([1.0, -1.0, 1.0]).double(), 2)
+    straight, resumed = Annotators(votes, 2), Annotators(votes, 2)
     straight.observe(torch.tensor([1]), torch.tensor([3.0]))
     resumed.load_state_dict(straight.state_dict())
     for annotators in (straight, resumed):
@@ -293,4 +293,4 @@ def test_the_derivative_of_every_term():
         assert gradcheck(term, (a, b))
     assert gradcheck(lambda x, y: length_split(x, y, c.detach()), (a, b))
     assert gradcheck(lambda x: noisy_bradley_terry(x, accuracies), (a,))
-    assert gradcheck(lambda x: group_means(x, groups, 2), (a,))
+    assert gradcheck(lambda x: group_means(x, groups, accuracies, 2), (a,))
