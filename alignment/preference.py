@@ -20,12 +20,13 @@ from alignment.batches import batch_at, step_count
 from alignment.card import card_of
 from alignment.config import Job, JobError, PreferenceConfig
 from alignment.config.preferences import REFERENCE_FREE
-from alignment.judgments import read_weights
+from alignment.judgments import read_votes, read_weights
 from alignment.loop import Guard, Step, Watch
 from alignment.model import load_policy, save_checkpoint
-from alignment.pairs import EncodedPair, encode_pairs, part_groups, read_pairs
+from alignment.pairs import EncodedPair, Pair, encode_pairs, part_groups, read_pairs
 from alignment.precision import prepare_for_training
 from alignment.reference import cached_reference
+from alignment.safety import safe_side_wins
 from alignment.sequences import Passes, frozen_logprobs
 from alignment.text import load_tokenizer
 from alignment.unpaired import Example
@@ -68,7 +69,7 @@ def read_data(tokenizer: PreTrainedTokenizerBase, snapshot: Path, config: Prefer
     weights = read_weights(file)
     if weights.annotators:
         raise JobError(f"{file} weighs annotators, but a decided pair names none; weigh comparisons")
-    rows = unpaired.read_labeled(snapshot, config, weights) if kto else read_pairs(snapshot, "train")
+    rows = unpaired.read_labeled(snapshot, config, weights) if kto else read_decisive(snapshot, config)
     rows = rows if kto else [pair for pair in rows if weights.of_comparison(pair.comparison) > 0]
     kept, set_aside = part_groups(rows, share=VALIDATION_SHARE, most=VALIDATION_ROWS)
     if kto and unpaired.prompt_count(set_aside) < 2:  # without a second prompt there is no baseline
@@ -79,6 +80,14 @@ def read_data(tokenizer: PreTrainedTokenizerBase, snapshot: Path, config: Prefer
         limit = f"{config.max_length} tokens"
         raise JobError(f"{snapshot} has no {what} of at most {limit}; freeze more judgments or raise max_length")
     return Data(encoded, encode(set_aside)[0], dropped)
+
+
+def read_decisive(snapshot: Path, config: PreferenceConfig) -> list[Pair]:
+    """The training pairs; with the rule that what is safe wins also ties that it decides."""
+    pairs = read_pairs(snapshot, "train")
+    if not config.terms.safe_side_wins:
+        return pairs
+    return safe_side_wins(pairs, read_votes(snapshot, "train"))
 
 
 def train(job: Job, config: PreferenceConfig, model: PreTrainedModel, data: Data, pad_id: int) -> dict[str, Any]:

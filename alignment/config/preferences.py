@@ -100,12 +100,13 @@ MARGINS = {"sigmoid", "robust", "hinge"}  # losses of the implicit rewards' diff
 
 @dataclass(frozen=True)
 class Terms:
-    """What is added to a preference loss; nested under "terms"."""
+    """What is added to a preference loss, or decided before it; nested under "terms"."""
 
     nll_weight: float = 0.0  # of the chosen completion's negative log-likelihood a token: keeps it from falling
     length_penalty: float = 0.0  # R-DPO's alpha: reward a token that length explains of a preference; 0.01 is usual
     target_margin: float = 0.0  # SimPO's gamma, in units of reward
     weights_file: str = ""  # JSON: {"comparisons": {"12": 0.5}}; others 1, and 0 leaves one out
+    safe_side_wins: bool = False  # of a safe and an unsafe completion the safe one wins; of two unsafe ones neither
 
     def __post_init__(self) -> None:
         require(self.nll_weight >= 0, "nll_weight", self.nll_weight, "0 or more")
@@ -178,6 +179,7 @@ def check_pair_loss(config: Any, losses: Sequence[str]) -> None:
 def require_terms(loss: str, terms: Terms) -> None:
     """Refuse a term that this loss would leave out silently."""
     nll, length, target = terms.nll_weight, terms.length_penalty, terms.target_margin
+    require(loss != "kto" or not terms.safe_side_wins, "safe_side_wins", True, "false: kto learns from no pairs")
     require(nll == 0 or loss != "orpo", "nll_weight", nll, "orpo holds this term with weight 1; change beta instead")
     require(nll == 0 or loss != "kto", "nll_weight", nll, "kto takes none; raise its desirable_weight")
     require(length == 0 or loss in MARGINS, "length_penalty", length, f"only {', '.join(sorted(MARGINS))} take one")

@@ -94,6 +94,8 @@ class OnlineDPOConfig:
         require_terms(self.loss, self.terms)
         file = self.terms.weights_file
         require(not file, "weights_file", file, "it weighs comparisons of a snapshot, and here there are none")
+        rule = self.terms.safe_side_wins
+        require(not rule, "safe_side_wins", rule, "false: nobody judged these samples; give the reward a cost head")
 
 
 def online_plan(raw: Any, prompts: int) -> Optimization:

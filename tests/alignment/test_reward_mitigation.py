@@ -57,7 +57,7 @@ def config_of(**mitigation) -> RewardConfig:
 
 
 def comparisons(tmp_path, *rows) -> list[Judged]:
-    return gather(said_by_pairs(read_pairs(write_snapshot(tmp_path / "s", rows).path, "train"), 0.0, EQUAL))
+    return gather(said_by_pairs(read_pairs(write_snapshot(tmp_path / "s", rows).path, "train"), EQUAL))
 
 
 def test_a_comparison_that_names_a_gender_counts_half_swapped(tmp_path):
@@ -103,7 +103,7 @@ def test_votes_are_numbered_by_the_pairs_they_are_about(tmp_path):
         judgment("Why?", ["y", "x"], [[0, 1]], comparison=1, annotator="cy"),  # a tie is no vote
     ]
     snapshot = write_snapshot(tmp_path / "s", rows, [], said)
-    judged = gather(said_by_pairs(read_pairs(snapshot.path, "train"), 0.0, EQUAL))
+    judged = gather(said_by_pairs(read_pairs(snapshot.path, "train"), EQUAL))
     annotators, votes = numbered(judged, read_votes(snapshot.path, "train"))
     assert annotators == ["ann", "bob", "cy"]
     assert [one.said[0].number for one in judged] == [0, -1]  # nobody's vote on the second is known
