@@ -13,18 +13,18 @@ from typing import Any
 from torch import Tensor
 
 from alignment.config import Job, SafeConfig
+from alignment.config.online import Cost
 from alignment.control import Multiplier
 from alignment.grpo import group_relative, penalized_reward, train
-from alignment.online import Rollout, finish, held_out_watch, open_setting
+from alignment.online import More, Rollout, finish, held_out_watch, open_setting
 from alignment.rewards import Source, reward_sources
 from alignment.rollouts import Completion
 
 
 def run(job: Job, config: SafeConfig) -> dict[str, Any]:
     """Train to the end and write the checkpoint. Inputs: parent; reward, cost, snapshot as the config asks for them."""
-    setting, how = open_setting(job, config), config.cost
-    sources = reward_sources(job, how.terms, max_length=config.reward.max_length)
-    multiplier = Multiplier(limit=how.limit, start=how.start, rate=how.rate, most=how.most)
+    setting, multiplier = open_setting(job, config), multiplier_of(config.cost)
+    sources = reward_sources(job, config.cost.terms, max_length=config.reward.max_length)
 
     def advantage(rollout: Rollout, beta: float) -> tuple[Tensor, dict[str, float]]:
         rewards = penalized_reward(rollout, config, beta)
@@ -34,14 +34,24 @@ def run(job: Job, config: SafeConfig) -> dict[str, Any]:
         combined = constrained(group_relative(rewards, config), group_relative(costs, config), price)
         return combined, {"cost": costs.mean().item(), "cost_multiplier": price}
 
-    def held_out_value(completions: Sequence[Completion], reward: float) -> dict[str, float]:
+    watch = held_out_watch(setting, config, job.seed, held_out_value(config.cost, sources), key="held_out_value")
+    facts = train(job, config, setting, advantage, watch, parts={"multiplier": multiplier})
+    return finish(job, config, setting, facts)
+
+
+def multiplier_of(how: Cost) -> Multiplier:
+    return Multiplier(limit=how.limit, start=how.start, rate=how.rate, most=how.most)
+
+
+def held_out_value(how: Cost, sources: Sequence[Source]) -> More:
+    """The figure that chooses the best weights: the reward, minus the highest price for a cost over the limit."""
+
+    def more(completions: Sequence[Completion], reward: float) -> dict[str, float]:
         cost = costs_of(completions, sources).mean().item()
         excess = max(0.0, cost - how.limit)
         return {"held_out_cost": cost, "held_out_value": reward - how.most * excess}
 
-    watch = held_out_watch(setting, config, job.seed, held_out_value, key="held_out_value")
-    facts = train(job, config, setting, advantage, watch, parts={"multiplier": multiplier})
-    return finish(job, config, setting, facts)
+    return more
 
 
 def costs_of(completions: Sequence[Completion], sources: Sequence[Source]) -> Tensor:

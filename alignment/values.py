@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from alignment.batches import micro_batches
 from alignment.config import JobError
-from alignment.heads import one_head
+from alignment.heads import REWARD, one_head
 from alignment.logprob import hidden_states
 from alignment.model import load_reward, reward_from_policy, score_head
 from alignment.rollouts import MICRO_TOKENS, Batch, batch_of
@@ -20,23 +20,32 @@ from alignment.text import load_tokenizer
 
 
 class PolicyAndValue(torch.nn.Module):
-    """The two models that one optimizer trains. They share no weight: neither's loss disturbs the other's features."""
+    """The models that one optimizer trains. They share no weight: no model's loss disturbs another's features."""
 
-    def __init__(self, policy: PreTrainedModel, value: PreTrainedModel) -> None:
+    def __init__(
+        self, policy: PreTrainedModel, value: PreTrainedModel, cost_value: PreTrainedModel | None = None
+    ) -> None:
         super().__init__()
         self.policy, self.value = policy, value
+        if cost_value is not None:
+            self.cost_value = cost_value
+
+    @property
+    def value_models(self) -> dict[str, PreTrainedModel]:
+        """By the name of the tensor that holds their old values; what they should have said is in NAME_return."""
+        return {name: model for name, model in self.named_children() if name != "policy"}
 
 
-def value_from_reward(reward: Path, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """A copy of the reward model: its first values are the scores it would give to unfinished texts.
+def value_from_reward(reward: Path, tokenizer: PreTrainedTokenizerBase, head: str = REWARD) -> PreTrainedModel:
+    """A copy of the reward model: its first values are the scores this head would give to unfinished texts.
 
-    Raises JobError where it reads other token ids than the policy writes.
+    Raises JobError where it reads other token ids than the policy writes, or has no such head.
 
     Source: Stiennon et al. 2020, arXiv:2009.01325, section 3.4; detail 9 of Huang et al. 2024, arXiv:2403.17031.
     """
     if load_tokenizer(reward).get_vocab() != tokenizer.get_vocab():
         raise JobError(f"the reward model in {reward} has its own vocabulary; set value.source to policy")
-    return one_head(load_reward(reward))
+    return one_head(load_reward(reward), head)
 
 
 def value_from_policy(parent: Path) -> PreTrainedModel:

@@ -26,7 +26,7 @@ from alignment.config.language import PretrainConfig, SFTConfig, TokenizerConfig
 from alignment.config.measuring import AuditConfig, EvaluateConfig, InspectConfig
 from alignment.config.mitigation import Mitigation  # noqa: F401
 from alignment.config.online import GRPOConfig, SafeConfig
-from alignment.config.ppo import PPOConfig
+from alignment.config.ppo import PPOConfig, SafePPOConfig
 from alignment.config.preferences import Heads, Labels, PreferenceConfig, RewardConfig  # noqa: F401
 from alignment.config.sampling import BestOfNConfig, GenerateConfig, OnlineDPOConfig
 from alignment.config.training import PRECISIONS, Lora, Optimization, lora, optimization  # noqa: F401
@@ -40,6 +40,7 @@ CONFIGS = {
     "ppo": PPOConfig,
     "grpo": GRPOConfig,
     "safe": SafeConfig,
+    "safe_ppo": SafePPOConfig,
     "online_dpo": OnlineDPOConfig,
     "generate": GenerateConfig,
     "best_of_n": BestOfNConfig,

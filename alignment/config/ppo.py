@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alignment.config.job import require
-from alignment.config.online import nested, settle_online
+from alignment.config.online import Cost, nested, settle_online
 
 USUAL = {  # where these differ from what the other online stages take
     "sampling": {"prompts": 32, "completions": 1, "passes": 4},
@@ -74,3 +74,14 @@ class PPOConfig:
         require(rows >= 2, "sampling.prompts", rows, "at least 2 completions: advantages are whitened over a rollout")
         require(self.sampling.tries == 1, "sampling.tries", self.sampling.tries, "1: there are no groups to try again")
         require(self.clip.low > 0 < self.clip.high, "clip", self.clip, "low and high above 0, 0.2 is usual")
+
+
+@dataclass(frozen=True)
+class SafePPOConfig(PPOConfig):
+    """PPO under a limit on the mean cost. Inputs: parent; reward, cost and snapshot as the config asks for them."""
+
+    cost: Any = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "cost", nested(Cost, self.cost))

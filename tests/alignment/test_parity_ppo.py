@@ -72,7 +72,7 @@ def test_log_probabilities_values_advantages_and_returns_of_a_rollout_equal_trl_
         ours = rollout_logprobs(load_policy(models / path), rollout, 1.0)
         assert torch.allclose(completions_of(ours, rollout), theirs[name], atol=1e-5)
     learnt = estimate(model.value, rollout, config, beta=config.kl.beta)
-    for ours, name in (("value", "values"), ("advantage", "whitened"), ("return", "returns")):
+    for ours, name in (("value", "values"), ("advantage", "whitened"), ("value_return", "returns")):
         assert torch.allclose(completions_of(learnt[ours], rollout), theirs[name], atol=1e-5)
 
 

@@ -9,7 +9,7 @@ from torch.autograd import gradcheck
 from alignment import ppo
 from alignment.config import CONFIGS, Input, build
 from alignment.guards import Baseline
-from alignment.model import load_reward, score_head
+from alignment.model import load_reward, reward_from_policy, save_checkpoint, score_head
 from alignment.online import collect, open_setting
 from alignment.rollouts import batch_of, rows_of
 from alignment.scores import row_scores
@@ -119,7 +119,8 @@ def test_advantages_are_whitened_over_the_whole_rollout(rollout):
 def test_only_a_completion_that_met_the_limit_goes_on_in_its_value(rollout, prompts):
     model, _, tensors = rollout
     on = build(CONFIGS["ppo"], config_of(prompts, advantage={"bootstrap_unfinished": True}))
-    changed = (ppo.estimate(model.value, tensors, on, beta=0.05)["return"] - tensors["return"]).abs().amax(1) > 1e-6
+    found = ppo.estimate(model.value, tensors, on, beta=0.05)["value_return"]
+    changed = (found - tensors["value_return"]).abs().amax(1) > 1e-6
     assert torch.equal(changed, ~tensors["finished"])
 
 
@@ -127,7 +128,7 @@ def test_each_token_pays_for_its_own_distance_and_the_reward_comes_at_the_end(ro
     model, _, tensors = rollout
     torch.nn.init.zeros_(score_head(model.value).weight)
     plain = build(CONFIGS["ppo"], config_of(prompts, advantage={"gae_lambda": 1.0}))
-    returns = ppo.estimate(model.value, tensors, plain, beta=0.5)["return"]
+    returns = ppo.estimate(model.value, tensors, plain, beta=0.5)["value_return"]
     paid = (0.5 * (tensors["old"] - tensors["reference"])).sum(1)
     first = returns.gather(1, tensors["prompt_tokens"][:, None])[:, 0]
     assert torch.allclose(first, tensors["reward"] - paid, atol=1e-4)  # with values of 0, a plain sum of rewards
@@ -139,10 +140,10 @@ def test_the_derivative_of_both_losses_agrees_with_finite_differences(prompts, c
     draw = torch.Generator().manual_seed(1)
     old, value, advantage, returns, policy, values = torch.randn(6, 3, 4, generator=draw, dtype=torch.float64).unbind(0)
     weights = torch.full((3, 4), 1 / 12, dtype=torch.float64)
-    tensors = {"old": old, "value": value, "advantage": advantage, "return": returns, "weights": weights}
+    tensors = {"old": old, "value": value, "advantage": advantage, "value_return": returns, "weights": weights}
 
     def loss(logprobs, states):
-        return sum(ppo.losses(logprobs, states, tensors, config))
+        return sum(ppo.losses(logprobs, {"value": states}, tensors, config))
 
     assert gradcheck(loss, (policy.clone().requires_grad_(), values.clone().requires_grad_()))
 
@@ -151,7 +152,7 @@ def test_the_value_model_starts_as_a_copy_of_the_reward_model_or_at_zero(tmp_pat
     job = make_job("ppo", tmp_path / "out", {}, parent=parent, reward=reward)
     setting = open_setting(job, build(CONFIGS["ppo"], config_of(prompts)))
     tensors = collect(setting, build(CONFIGS["ppo"], config_of(prompts)), seed=7, number=0, baseline=Baseline()).tensors
-    copy = ppo.value_model(job, build(CONFIGS["ppo"], config_of(prompts, value={})), setting)
+    copy = ppo.value_model(job, build(CONFIGS["ppo"], config_of(prompts, value={})), setting, [])
     last = rollout_values(copy, tensors).gather(1, tensors["tokens"][:, None])[:, 0]
     rows = [ids[:n].tolist() for ids, n in zip(tensors["ids"], tensors["tokens"].tolist(), strict=True)]
     scores = row_scores(load_reward(reward.path), rows, setting.tokenizer.pad_token_id)
@@ -167,3 +168,14 @@ def test_it_learns_what_a_rule_rewards(tmp_path, parent, prompts):
     rewards = [line["reward"] for line in metrics_of(tmp_path / "out")[::4]]
     assert code == 0
     assert sum(rewards[:3]) / 3 < 0.45 and sum(rewards[-3:]) / 3 > 0.75
+
+
+def test_the_value_model_begins_as_the_head_that_the_reward_reads(tmp_path, parent, tokenizer, prompts):
+    model = reward_from_policy(parent.path, ["reward#0", "reward#1", "cost"])
+    given = Input(str(tmp_path / "reward"), save_checkpoint(model, tokenizer, tmp_path / "reward", {}))
+    job, weight = make_job("ppo", tmp_path / "out", {}, parent=parent, reward=given), score_head(model).weight
+    for head, expected in (("reward", weight[:2].mean(0)), ("cost", weight[2])):
+        reward = {"terms": [{"kind": "model", "head": head}]}
+        config = build(CONFIGS["ppo"], config_of(prompts, value={}, reward=reward))
+        one = score_head(ppo.value_model(job, config, open_setting(job, config), config.reward.terms)).weight
+        assert one.shape == (1, weight.shape[1]) and torch.allclose(one[0], expected)
