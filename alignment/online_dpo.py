@@ -88,7 +88,7 @@ def sample_pairs(setting: Setting, config: OnlineDPOConfig, *, seed: int, number
     sums = (plain * batch_of(tensors).completion).sum(1)
     chosen, rejected = best_and_worst(rewards.total, config.sampling.completions)
     figures = {
-        **reward_figures(rewards),
+        **reward_figures(rewards, baseline),
         "uniform_share": uniform,
         **text_figures(completions, baseline),
         "kl_nats": completion_kl(tensors).mean().item(),
