@@ -14,14 +14,14 @@ from alignment.config import CONFIGS, Lora, build
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "trainers.md").read_text()
 MINIMAL = {"text": ["a.txt"], "rows": "a.jsonl", "prompts": "a.jsonl"}  # what some stages cannot be built without
-GROUPS_OF_THEIR_OWN = {"reward.terms", "cost.terms"}  # lists of rewards: `python -m alignment grpo --help` has them
 EXAMPLES = re.findall(r"`python -m alignment (\w+) docs/examples/(\w+)\.json`", PAGE)
 
 
 def options_of(stage: str) -> list[str]:
     """Every option of a stage by its path, such as sampling.prompts."""
     fields = {field.name for field in dataclasses.fields(CONFIGS[stage])}
-    config = build(CONFIGS[stage], {name: value for name, value in MINIMAL.items() if name in fields})
+    needed = {name: value for name, value in MINIMAL.items() if name in fields and stage != "preference"}
+    config = build(CONFIGS[stage], needed)
     found = []
     for name in sorted(fields):
         value = Lora() if name == "lora" else getattr(config, name)
