@@ -114,6 +114,8 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, prompt: bo
             "the rows are dialogues but the parent's tokenizer has no chat template; "
             "set chat_template in its tokenizer_config.json or use a parent that has one"
         )
+    if not messages:
+        raise JobError("a dialogue without any message cannot be read; give it at least one turn")
     try:
         safe = [{**message, "content": defuse(message["content"], tokenizer)} for message in messages]
         return tokenizer.apply_chat_template(safe, tokenize=False, add_generation_prompt=prompt)

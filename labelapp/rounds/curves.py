@@ -17,6 +17,7 @@ KEPT = 120
 READ = 1000  # rows a stage that a page reads; of longer stages every n-th
 WIDTH, HEIGHT, AIR = 300.0, 110.0, 6.0
 SMOOTHING = 0.3  # weight of the newest point
+MEASURED = ["validation_nats", "validation_loss"]  # figures that few rows have
 
 
 class Plot(NamedTuple):
@@ -30,6 +31,7 @@ class Plot(NamedTuple):
     smoothing: float = SMOOTHING  # weight of the newest point in the strong line
 
 
+ASIDE = "on groups set aside, which choose the weights; dashed: chance"
 LOSS = Plot("loss_nats", "Loss", "nats a pair; dashed: chance", "nats", math.log(2))
 ACCURACY = Plot("accuracy", "Accuracy, training pairs", "dashed: chance", "share", 0.5)
 PLOTS = {
@@ -37,13 +39,14 @@ PLOTS = {
         LOSS,
         ACCURACY,
         Plot("margin", "Reward margin", "score of chosen minus rejected", "", 0.0),
-        Plot("held_out_accuracy", "Accuracy, held out", "on part of the test pairs; dashed: chance", "share", 0.5, 1.0),
+        Plot("validation_nats", "Loss, validation", f"nats a pair, {ASIDE}", "nats", math.log(2), 1.0),
         Plot("counterfactual_penalty", "Counterfactual penalty", "in variances of the score", "", 0.0),
     ],
     "preference": [
         LOSS,
         ACCURACY,
         Plot("margin", "Reward margin", "implicit reward of chosen minus rejected", "", 0.0),
+        Plot("validation_loss", "Loss, validation", f"a pair, {ASIDE}", "", math.log(2), 1.0),
         Plot("log_ratio_nats", "Log-ratio to the parent", "nats, on the pairs; not a KL", "nats", 0.0),
     ],
     "pretrain": [Plot("loss_nats", "Loss", "nats a token", "nats")],
@@ -131,11 +134,11 @@ def curves_of(stage: Stage, *, upto: int | None = None) -> StageCurves:
 
 
 def thinned(stage: Stage, upto: int | None = None) -> Iterable[MetricRow]:
-    """About READ rows at most, evenly spread; rows with a held-out figure are rare and all kept."""
+    """About READ rows at most, evenly spread; rows with a validation figure are rare and all kept."""
     rows = stage.metric_rows.all() if upto is None else stage.metric_rows.filter(pk__lte=upto)
     every = math.ceil(rows.aggregate(count=Count("pk"))["count"] / READ) or 1
     if every > 1:
-        rows = rows.annotate(rest=F("step") % every).filter(Q(rest=0) | Q(values__has_key="held_out_accuracy"))
+        rows = rows.annotate(rest=F("step") % every).filter(Q(rest=0) | Q(values__has_any_keys=MEASURED))
     return rows.order_by("step")
 
 

@@ -216,3 +216,8 @@ def test_without_a_token_to_spare_the_remedy_is_to_add_one(tmp_path, control):
 def test_a_missing_tokenizer_is_a_sentence(tmp_path):
     with pytest.raises(JobError, match="cannot read a tokenizer"):
         load_tokenizer(tmp_path)
+
+
+def test_a_dialogue_without_a_message_is_refused(tokenizer):
+    with pytest.raises(JobError, match="at least one turn"):
+        render(tokenizer, [])
