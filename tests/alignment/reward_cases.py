@@ -9,7 +9,7 @@ from alignment.judgments import EQUAL
 from alignment.labels import said_by_pairs
 from alignment.model import load_reward
 from alignment.pairs import read_pairs
-from alignment.reward import accumulate
+from alignment.reward import Learners, accumulate
 from alignment.reward_data import encode, gather
 from alignment.reward_objective import batch_of
 from alignment.text import load_tokenizer
@@ -37,6 +37,6 @@ def ours(name: str, models: Path, folder: Path) -> Computed:
     comparisons = gather(said_by_pairs(read_pairs(snapshot.path, "train"), EQUAL))
     examples, _ = encode(tokenizer, comparisons, 256, {"reward": [0]})
     batch = batch_of(examples, [], model.device)
-    found = accumulate(model, batch, config, None, pad_id=tokenizer.pad_token_id)
+    found = accumulate(model, batch, config, Learners(), pad_id=tokenizer.pad_token_id)
     rows = sorted(list(text) for unit in batch.units for text in unit)
     return Computed(rows, found["loss_nats"], gradients(model))
