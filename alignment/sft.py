@@ -17,7 +17,7 @@ from alignment.batches import batch_at, bins, mask_of, micro_batches, pad, step_
 from alignment.card import card_of
 from alignment.config import Job, JobError, SFTConfig
 from alignment.logprob import completion_logprobs, hidden_states
-from alignment.loop import Step
+from alignment.loop import Step, Watch
 from alignment.model import load_policy, save_checkpoint
 from alignment.precision import autocast, prepare_for_training
 from alignment.rows import read_jsonl
@@ -29,6 +29,8 @@ from alignment.text import (
     load_tokenizer,
     truncate,
 )
+
+WATCHED = 64  # held-out dialogues measured while training
 
 
 class Dialogue(NamedTuple):
@@ -52,11 +54,9 @@ def run(job: Job, config: SFTConfig) -> dict[str, Any]:
     model, tokenizer = load_policy(parent), load_tokenizer(parent)
     demand_prefixes(tokenizer)
     dialogues = read_dialogues(config.rows, tokenizer, config.max_length)
-    facts = train(job, config, model, dialogues, tokenizer.pad_token_id)
-    metrics = []
-    if config.held_out_rows:
-        unseen = read_dialogues(config.held_out_rows, tokenizer, config.max_length)
-        metrics = [held_out_metric(model, tokenizer, unseen)]
+    unseen = read_dialogues(config.held_out_rows, tokenizer, config.max_length) if config.held_out_rows else []
+    facts = train(job, config, model, dialogues, unseen, tokenizer.pad_token_id)
+    metrics = [held_out_metric(model, tokenizer, unseen)] if unseen else []
     path = Path(job.output) / "checkpoint"
     digest = save_checkpoint(model, tokenizer, path, card_of(job, config, metrics=metrics, **facts))
     return {"checkpoint": {"path": str(path), "sha256": digest}, "metrics": metrics}
@@ -148,9 +148,14 @@ def accumulate(
 
 
 def train(
-    job: Job, config: SFTConfig, model: PreTrainedModel, dialogues: list[Dialogue], padding: int
+    job: Job,
+    config: SFTConfig,
+    model: PreTrainedModel,
+    dialogues: list[Dialogue],
+    unseen: list[Dialogue],
+    padding: int,
 ) -> dict[str, Any]:
-    """The run, from the saved state where there is one; returns facts for the card."""
+    """The run, from the saved state where there is one; returns facts for the card. `unseen` choose the weights."""
     plan, precision = config.optimization, prepare_for_training(model, config, job.seed)
     if config.packing:
         demand_packing(model)
@@ -164,21 +169,32 @@ def train(
         loss = accumulate(model, batch, padding, **how)
         return Step(loss, sum(len(d.ids) for d in batch), {"loss_nats": loss, "tokens": learnt_tokens(batch)})
 
-    facts = loop.train(job, plan, model, steps=steps, take_step=take_step)
+    def measure() -> dict[str, float]:
+        return {"held_out_nats": held_out_nats(model, watched, padding) / max(1, learnt_tokens(watched))}
+
+    watched = unseen[:: max(1, len(unseen) // WATCHED)][:WATCHED]
+    watch = Watch(measure, "held_out_nats", higher_is_better=False) if watched else None
+    facts = loop.train(job, plan, model, steps=steps, take_step=take_step, watch=watch)
     return {"rows": len(dialogues), "precision": precision, **facts}
 
 
 @torch.no_grad()
+def held_out_nats(model: PreTrainedModel, dialogues: list[Dialogue], padding: int) -> float:
+    """Sum of the negative log-probabilities in nats of all their learnt tokens."""
+    rows = rows_of(dialogues, capacity=0)
+    parts = micro_batches([len(row.ids) for row in rows], range(len(rows)), 8192)
+    return sum(row_loss(model, [rows[i] for i in part], padding).item() for part in parts)
+
+
 def held_out_metric(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dialogues: list[Dialogue]
 ) -> dict[str, Any]:
     """Bits per byte of unseen answers given their prompts; an answer's end counts as one byte."""
-    rows = rows_of(dialogues, capacity=0)
-    parts = micro_batches([len(row.ids) for row in rows], range(len(rows)), 8192)
-    nats = sum(row_loss(model, [rows[i] for i in part], tokenizer.pad_token_id).item() for part in parts)
+    nats = held_out_nats(model, dialogues, tokenizer.pad_token_id)
     size = sum(answer_bytes(tokenizer, dialogue) for dialogue in dialogues)
     value = nats / math.log(2) / size
-    return {"key": "answer_bits_per_byte", "value": value, "n": len(dialogues), "unit": "bits/byte"}
+    note = "some of these rows also chose the best weights of the run"
+    return {"key": "answer_bits_per_byte", "value": value, "n": len(dialogues), "unit": "bits/byte", "note": note}
 
 
 def answer_bytes(tokenizer: PreTrainedTokenizerBase, dialogue: Dialogue) -> int:

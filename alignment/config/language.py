@@ -52,7 +52,7 @@ class SFTConfig:
     """Supervised fine-tuning on dialogues, loss on the assistant's tokens only."""
 
     rows: str = ""  # JSONL with "messages" or "prompt" and "completion"
-    held_out_rows: str = ""
+    held_out_rows: str = ""  # as rows; they choose the best weights, and are measured at the end
     max_length: int = 512
     packing: bool = False  # as many dialogues a row as max_length holds; changes nothing but memory and speed
     micro_tokens: int = 8192  # padded tokens in memory at a time; changes nothing but memory and speed

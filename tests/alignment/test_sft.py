@@ -144,3 +144,20 @@ def test_a_template_that_rewrites_earlier_turns_is_refused_before_training(tmp_p
     other = Input(str(tmp_path / "other"), save_checkpoint(policy, tokenizer, tmp_path / "other", {}))
     exit_code, result = run(make_job("sft", tmp_path / "out", config_of(rows), parent=other), tmp_path)
     assert exit_code == EXIT_BAD_INPUT and "use a prefix-preserving template" in result["reason"]
+
+
+def test_held_out_rows_choose_the_weights(tmp_path, rows, parent):
+    """Rows that say the opposite of what is learnt are predicted worse and worse: an early step is kept."""
+    other = tmp_path / "other.jsonl"
+    other.write_text(json.dumps({"prompt": "Hello", "completion": "zq xj wv kq zx"}) + "\n")
+    config = {**config_of(rows, epochs=8), "held_out_rows": str(other)}
+    config["optimization"] = {**config["optimization"], "watch_every": 1, "learning_rate": 0.01}
+    job = make_job("sft", tmp_path / "out", config, parent=parent)
+    run(job, tmp_path)
+    found = [row["held_out_nats"] for row in metrics_of(job.output)]
+    card = json.loads((tmp_path / "out" / "checkpoint" / "card.json").read_text())
+    assert card["best_step"] == 1 + found.index(min(found)) < card["steps"]
+    kept, tokenizer = load_policy(tmp_path / "out" / "checkpoint"), load_tokenizer(parent.path)
+    dialogue = [encode_row(json.loads(other.read_text()), tokenizer, 512)]
+    nats = row_loss(kept, rows_of(dialogue, 0), 0).item() / learnt_tokens(dialogue)
+    assert nats == pytest.approx(min(found), rel=1e-4)
