@@ -13,31 +13,27 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from alignment import loop
 from alignment.advantage import group_advantages
 from alignment.batches import micro_batches
 from alignment.config import GRPOConfig, Job
 from alignment.control import KLController
-from alignment.guards import Baseline, loop_guards
-from alignment.loop import Step, Watch
+from alignment.loop import Watch
 from alignment.losses.policy import VARIANTS, clipped_policy, is_clipped, kl_estimate, log_ratio, loss_weights
 from alignment.online import (
     Rollout,
     Setting,
-    collect,
     completion_kl,
     finish,
     held_out_watch,
+    learn_from_rollouts,
     open_setting,
-    step_counts,
+    steer,
 )
 from alignment.precision import autocast
 from alignment.rollouts import (
     MICRO_TOKENS,
-    Rollouts,
     batch_logprobs,
     batch_of,
-    minibatch_at,
     require_agreement,
     rows_of,
 )
@@ -163,39 +159,18 @@ def train(
     watch: Watch | None,
     parts: Mapping[str, Part] | None = None,
 ) -> dict[str, Any]:
-    """The run, from the saved state where there is one; returns facts for the card.
+    """The run, from the saved state where there is one; returns facts for the card."""
 
-    A rollout is sampled and judged once and learnt from in `each` steps. All that outlives a step is a part of the
-    state: the rollout, the KL's weight, what the guards compare with, and what `parts` adds.
-    """
-    steps, each = step_counts(config, len(setting.prompts))
-    rollouts, baseline = Rollouts(), Baseline()
-    controller = KLController(config.kl.beta, target_nats=config.kl.target_nats, horizon=config.kl.horizon)
-
-    def refill(number: int) -> None:
-        made = collect(setting, config, seed=job.seed, number=number, baseline=baseline)
-        controller.update(made.figures.get("kl_nats", 0.0), len(made.completions))
+    def estimate(made: Rollout, controller: KLController) -> tuple[dict[str, Tensor], dict[str, float]]:
+        steer(controller, made)
         found, told = advantage(made, controller.beta)
-        rollouts.fill({**made.tensors, "advantage": found}, {**made.figures, "kl_beta": controller.beta, **told})
+        return {"advantage": found}, {"kl_beta": controller.beta, **told}
 
-    def take_step(step: int) -> Step:
-        number, place = divmod(step, each)
-        if place == 0:
-            refill(number)
-        rows = minibatch_at(len(rollouts), config.optimization.batch_size, seed=job.seed, step=step)
-        batch = rollouts.take(rows, setting.model.device)
-        how = {"beta": controller.beta, "untouched": place == 0, "precision": setting.precision}
-        stats = accumulate(setting.model, batch, config, **how)
-        return Step(stats.loss, int(batch["tokens"].sum()), {**rollouts.figures, **stats._asdict()})
+    def update(batch: dict[str, Tensor], beta: float, untouched: bool) -> GRPOStats:
+        return accumulate(
+            setting.model, batch, config, beta=beta, untouched=untouched, precision=setting.precision
+        )
 
-    facts = loop.train(
-        job,
-        config.optimization,
-        setting.model,
-        steps=steps,
-        take_step=take_step,
-        parts={"rollouts": rollouts, "kl": controller, "baseline": baseline, **(parts or {})},
-        watch=watch,
-        guards=loop_guards(config.guards),
+    return learn_from_rollouts(
+        job, config, setting, setting.model, estimate=estimate, accumulate=update, watch=watch, parts=parts
     )
-    return {"prompts": len(setting.prompts), "held_out_prompts": len(setting.held_out), **facts}

@@ -1,4 +1,4 @@
-"""What the stages that learn from a policy's own samples share: its inputs, one rollout, and the held-out prompts."""
+"""What the stages that learn from a policy's own samples share: inputs, a rollout, the run, held-out prompts."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from alignment import loop
 from alignment.adapters import without
 from alignment.card import card_of
 from alignment.config import Job
-from alignment.guards import Baseline, disagreement, length_ratio, mean_repetition
-from alignment.loop import Watch
+from alignment.control import KLController
+from alignment.guards import Baseline, disagreement, length_ratio, loop_guards, mean_repetition
+from alignment.loop import Step, Watch
 from alignment.losses.policy import kl_estimate
 from alignment.model import evaluating, load_policy, save_checkpoint
 from alignment.precision import autocast, prepare_for_training
@@ -23,7 +26,9 @@ from alignment.rewards import Rewards, Source, joined_rewards, reward_sources, r
 from alignment.rollouts import (
     Completion,
     Prompt,
+    Rollouts,
     batch_of,
+    minibatch_at,
     prompts_at,
     read_prompts,
     rollout_logprobs,
@@ -31,6 +36,7 @@ from alignment.rollouts import (
     sample_completions,
     set_aside,
 )
+from alignment.state import Part
 from alignment.text import load_tokenizer
 
 HELD_OUT_COMPLETIONS = 4  # of each held-out prompt, always with the same seeds
@@ -59,6 +65,13 @@ class Rollout(NamedTuple):
     completions: list[Completion]
     tensors: dict[str, Tensor]  # of `rollout_tensors`, with reward (N,) and, where it is needed, reference (N, T)
     figures: dict[str, float]
+
+
+# A rollout to the tensors that its updates learn from, and further figures. It steers the KL's weight.
+Estimate = Callable[[Rollout, KLController], tuple[dict[str, Tensor], dict[str, float]]]
+# A minibatch, the KL's weight, and whether the weights are still those that sampled, to the figures of its step;
+# `loss` is one of them. The gradients are left in the model.
+Accumulate = Callable[[dict[str, Tensor], float, bool], Any]
 
 
 def open_setting(job: Job, config: Any) -> Setting:
@@ -202,6 +215,58 @@ def held_out_watch(
         return {"held_out_reward": reward, "held_out_kl_nats": drift, **more(made, reward)}
 
     return Watch(measure, key)
+
+
+def learn_from_rollouts(
+    job: Job,
+    config: Any,
+    setting: Setting,
+    model: torch.nn.Module,
+    *,
+    estimate: Estimate,
+    accumulate: Accumulate,
+    watch: Watch | None,
+    parts: Mapping[str, Part] | None = None,
+) -> dict[str, Any]:
+    """The run, from the saved state where there is one; returns facts for the card.
+
+    A rollout is sampled and judged once and learnt from in `each` steps. All that outlives a step is a part of the
+    state: the rollout with what `estimate` found, the KL's weight, what the guards compare with, and what `parts` adds.
+    """
+    steps, each = step_counts(config, len(setting.prompts))
+    rollouts, baseline = Rollouts(), Baseline()
+    controller = KLController(config.kl.beta, target_nats=config.kl.target_nats, horizon=config.kl.horizon)
+
+    def refill(number: int) -> None:
+        made = collect(setting, config, seed=job.seed, number=number, baseline=baseline)
+        tensors, figures = estimate(made, controller)
+        rollouts.fill({**made.tensors, **tensors}, {**made.figures, **figures})
+
+    def take_step(step: int) -> Step:
+        number, place = divmod(step, each)
+        if place == 0:
+            refill(number)
+        rows = minibatch_at(len(rollouts), config.optimization.batch_size, seed=job.seed, step=step)
+        batch = rollouts.take(rows, setting.model.device)
+        stats = accumulate(batch, controller.beta, place == 0)
+        return Step(stats.loss, int(batch["tokens"].sum()), {**rollouts.figures, **stats._asdict()})
+
+    facts = loop.train(
+        job,
+        config.optimization,
+        model,
+        steps=steps,
+        take_step=take_step,
+        parts={"rollouts": rollouts, "kl": controller, "baseline": baseline, **(parts or {})},
+        watch=watch,
+        guards=loop_guards(config.guards),
+    )
+    return {"prompts": len(setting.prompts), "held_out_prompts": len(setting.held_out), **facts}
+
+
+def steer(controller: KLController, rollout: Rollout) -> None:
+    """Let the controller learn how far the policy was from its reference when it sampled."""
+    controller.update(rollout.figures.get("kl_nats", 0.0), len(rollout.completions))
 
 
 def finish(job: Job, config: Any, setting: Setting, facts: dict[str, Any]) -> dict[str, Any]:

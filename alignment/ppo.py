@@ -14,26 +14,30 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from alignment import loop
 from alignment.advantage import generalized_advantages, token_rewards, values_to_bootstrap, whiten
 from alignment.batches import micro_batches
 from alignment.config import Job, JobError, PPOConfig
 from alignment.config.online import RewardTerm
 from alignment.control import KLController
-from alignment.guards import Baseline, loop_guards
 from alignment.heads import REWARD
-from alignment.loop import Step, Watch
+from alignment.loop import Watch
 from alignment.losses.policy import clipped_policy, is_clipped, kl_estimate, log_ratio, loss_weights
 from alignment.losses.value import clipped_value_loss, clipped_values
 from alignment.model import evaluating
-from alignment.online import Rollout, Setting, collect, finish, held_out_watch, open_setting, step_counts
+from alignment.online import (
+    Rollout,
+    Setting,
+    finish,
+    held_out_watch,
+    learn_from_rollouts,
+    open_setting,
+    steer,
+)
 from alignment.precision import autocast, prepare_for_training
 from alignment.rollouts import (
     MICRO_TOKENS,
-    Rollouts,
     batch_logprobs,
     batch_of,
-    minibatch_at,
     require_agreement,
     rows_of,
 )
@@ -86,44 +90,22 @@ def train(
     watch: Watch | None,
     parts: Mapping[str, Part] | None = None,
 ) -> dict[str, Any]:
-    """The run, from the saved state where there is one; returns facts for the card.
+    """The run, from the saved state where there is one; returns facts for the card."""
 
-    Each rollout is learnt from in `each` steps. All that outlives a step is a part of the state, the rollout with its
-    advantages too, so a run may be killed in the middle of one.
-    """
-    steps, each = step_counts(config, len(setting.prompts))
-    rollouts, baseline = Rollouts(), Baseline()
-    controller = KLController(config.kl.beta, target_nats=config.kl.target_nats, horizon=config.kl.horizon)
-
-    def refill(number: int) -> None:
-        made = collect(setting, config, seed=job.seed, number=number, baseline=baseline)
+    def estimated(made: Rollout, controller: KLController) -> tuple[dict[str, Tensor], dict[str, float]]:
+        beta = controller.beta
         with evaluating(model.value), autocast(setting.precision):
-            learnt, told = learn(made, controller.beta)
+            learnt, told = learn(made, beta)
         del made.figures["uniform_share"]  # there are no groups
-        figures = {**made.figures, **value_figures(learnt, made.tensors), "kl_beta": controller.beta, **told}
-        rollouts.fill({**made.tensors, **learnt}, figures)
-        controller.update(made.figures.get("kl_nats", 0.0), len(made.completions))
+        steer(controller, made)
+        return learnt, {**value_figures(learnt, made.tensors), "kl_beta": beta, **told}
 
-    def take_step(step: int) -> Step:
-        number, place = divmod(step, each)
-        if place == 0:
-            refill(number)
-        rows = minibatch_at(len(rollouts), config.optimization.batch_size, seed=job.seed, step=step)
-        batch = rollouts.take(rows, setting.model.device)
-        stats = accumulate(model, batch, config, untouched=place == 0, precision=setting.precision)
-        return Step(stats.loss, int(batch["tokens"].sum()), {**rollouts.figures, **stats._asdict()})
+    def update(batch: dict[str, Tensor], beta: float, untouched: bool) -> PPOStats:
+        return accumulate(model, batch, config, untouched=untouched, precision=setting.precision)
 
-    facts = loop.train(
-        job,
-        config.optimization,
-        model,
-        steps=steps,
-        take_step=take_step,
-        parts={"rollouts": rollouts, "kl": controller, "baseline": baseline, **(parts or {})},
-        watch=watch,
-        guards=loop_guards(config.guards),
+    return learn_from_rollouts(
+        job, config, setting, model, estimate=estimated, accumulate=update, watch=watch, parts=parts
     )
-    return {"prompts": len(setting.prompts), "held_out_prompts": len(setting.held_out), **facts}
 
 
 @torch.no_grad()
