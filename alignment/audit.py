@@ -16,20 +16,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from alignment.bbq import Item, bbq_measures, option_logprobs, read_bbq
-from alignment.calibration import calibration_measures
 from alignment.config import AuditConfig, Job, JobError
-from alignment.decode import sample
-from alignment.generate import seed_of
-from alignment.measures import Measure, Resampling, change, metric
-from alignment.model import load_policy
-from alignment.panel import items, measure_reward, measures, pair_scores, read_panel
+from alignment.data.rows import write_jsonl
+from alignment.data.text import encode_prompt, load_tokenizer
+from alignment.measures.bbq import Item, bbq_measures, option_logprobs, read_bbq
+from alignment.measures.calibration import calibration_measures
+from alignment.measures.figures import Measure, Resampling, change, metric
+from alignment.measures.panel import items, measure_reward, measures, pair_scores, read_panel
+from alignment.measures.refusals import RefusalPrompt, read_refusal_prompts, refusal_measures, refuses
+from alignment.models.checkpoints import load_policy
 from alignment.progress import Progress
-from alignment.refusals import RefusalPrompt, read_refusal_prompts, refusal_measures, refuses
-from alignment.rows import write_jsonl
-from alignment.text import encode_prompt, load_tokenizer
+from alignment.sampling.decode import sample, seed_of
 
-SUITES = Path(__file__).with_name("suites")
+SUITES = Path(__file__).parent / "measures" / "suites"
 CHANCE = 1 / 3  # of BBQ's three options
 AGAINST_CHAMPION = "less the champion's, paired"
 

@@ -16,15 +16,15 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from alignment.config import BestOfNConfig, Job, JobError, Stopped
+from alignment.data.text import load_tokenizer
 from alignment.loop import StopSignal
 from alignment.manifest import file_sha256
-from alignment.measures import Measure, Resampling, mean_of, metric
+from alignment.measures.figures import Measure, Resampling, mean_of, metric
 from alignment.metrics import Metrics
-from alignment.model import load_policy
-from alignment.rewards import Source, reward_sources, rewards_of
-from alignment.rollouts import Prompt, read_prompts, sample_completions
+from alignment.models.checkpoints import load_policy
+from alignment.sampling.rewards import Source, reward_sources, rewards_of
+from alignment.sampling.rollouts import Prompt, read_prompts, sample_completions
 from alignment.state import identity
-from alignment.text import load_tokenizer
 
 SAMPLES = "completions.jsonl"  # every completion with its reward
 PLAN = "completions.job.json"

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from alignment.config import EvaluateConfig, Job, JobError
-from alignment.curves import check_curves, curve_batches, measure_curves
-from alignment.measures import Resampling, metric
-from alignment.panel import items, measure_reward, panel_metrics, read_panel
-from alignment.policies import compare_policies, enough_samples, read_prompts, sample_batches
+from alignment.data.rows import write_jsonl
+from alignment.measures.curves import check_curves, curve_batches, measure_curves
+from alignment.measures.figures import Resampling, metric
+from alignment.measures.panel import items, measure_reward, panel_metrics, read_panel
+from alignment.measures.policies import compare_policies, enough_samples, read_prompts, sample_batches
+from alignment.measures.rewardbench import bench_measures, bench_texts, read_bench
 from alignment.progress import Progress
-from alignment.rewardbench import bench_measures, bench_texts, read_bench
-from alignment.rows import write_jsonl
 
 
 def run(job: Job, config: EvaluateConfig) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,13 +9,13 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from alignment.config import GenerateConfig, Job, JobError, Stopped
-from alignment.decode import Sample, sample
+from alignment.data.rows import read_jsonl
+from alignment.data.text import encode_prompt, load_tokenizer
 from alignment.loop import StopSignal
 from alignment.metrics import Metrics
-from alignment.model import load_policy
-from alignment.rows import read_jsonl
+from alignment.models.checkpoints import load_policy
+from alignment.sampling.decode import Sample, sample, seed_of
 from alignment.state import identity
-from alignment.text import encode_prompt, load_tokenizer
 
 ROWS = "completions.jsonl"
 PLAN = "completions.job.json"
@@ -53,12 +52,6 @@ def read_requests(config: GenerateConfig, tokenizer: PreTrainedTokenizerBase, se
     if not requests:
         raise JobError(f"{config.prompts} holds no prompt")
     return requests
-
-
-def seed_of(seed: int, prompt: Any, number: int) -> int:
-    """The seed of one completion: a 63-bit pure function of the job's seed, the prompt's id and the sample."""
-    digest = hashlib.sha256(json.dumps([seed, prompt, number]).encode()).digest()
-    return int.from_bytes(digest[:8]) >> 1
 
 
 def generate(

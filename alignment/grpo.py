@@ -13,12 +13,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from alignment.advantage import group_advantages
-from alignment.batches import micro_batches
 from alignment.config import GRPOConfig, Job
-from alignment.control import KLController
+from alignment.data.batches import micro_batches
 from alignment.loop import Watch
 from alignment.losses.policy import VARIANTS, clipped_policy, is_clipped, kl_estimate, log_ratio, loss_weights
+from alignment.models.precision import autocast
 from alignment.online import (
     Rollout,
     Setting,
@@ -29,8 +28,9 @@ from alignment.online import (
     open_setting,
     steer,
 )
-from alignment.precision import autocast
-from alignment.rollouts import (
+from alignment.sampling.advantage import group_advantages
+from alignment.sampling.control import KLController
+from alignment.sampling.rollouts import (
     MICRO_TOKENS,
     batch_logprobs,
     batch_of,

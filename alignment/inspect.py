@@ -10,8 +10,8 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from alignment.config import InspectConfig, Job, JobError
-from alignment.model import load_policy, load_reward
-from alignment.text import demand_prefixes, load_tokenizer
+from alignment.data.text import demand_prefixes, load_tokenizer
+from alignment.models.checkpoints import load_policy, load_reward
 
 
 def run(job: Job, config: InspectConfig) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from alignment.config import Job, NonFiniteStep, Optimization, Stopped
 from alignment.metrics import Metrics
-from alignment.model import evaluating
+from alignment.models.checkpoints import evaluating
 from alignment.state import STATE, Part, load_state, replace_tensors, save_state, trained
 
 BEST = STATE.with_name("best.safetensors")

@@ -13,17 +13,25 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from alignment import loop
-from alignment.adapters import without
-from alignment.card import card_of
 from alignment.config import Job
-from alignment.control import KLController
+from alignment.data.text import load_tokenizer
 from alignment.guards import Baseline, disagreement, length_ratio, loop_guards, mean_repetition
 from alignment.loop import Step, Watch
 from alignment.losses.policy import kl_estimate
-from alignment.model import evaluating, load_policy, save_checkpoint
-from alignment.precision import autocast, prepare_for_training
-from alignment.rewards import Rewards, Source, joined_rewards, reward_sources, rewards_of, rows_of_rewards
-from alignment.rollouts import (
+from alignment.models.adapters import without
+from alignment.models.card import card_of
+from alignment.models.checkpoints import evaluating, load_policy, save_checkpoint
+from alignment.models.precision import autocast, prepare_for_training
+from alignment.sampling.control import KLController
+from alignment.sampling.rewards import (
+    Rewards,
+    Source,
+    joined_rewards,
+    reward_sources,
+    rewards_of,
+    rows_of_rewards,
+)
+from alignment.sampling.rollouts import (
     Completion,
     Prompt,
     Rollouts,
@@ -37,7 +45,6 @@ from alignment.rollouts import (
     set_aside,
 )
 from alignment.state import Part
-from alignment.text import load_tokenizer
 
 HELD_OUT_COMPLETIONS = 4  # of each held-out prompt, always with the same seeds
 UNIFORM = 1e-6  # a group whose rewards spread less than this teaches nothing

@@ -12,11 +12,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from alignment import loop, paired
+from alignment import loop
 from alignment.config import Job, OnlineDPOConfig
+from alignment.data.pairs import EncodedPair
 from alignment.guards import Baseline, loop_guards
 from alignment.loop import Step
-from alignment.model import evaluating
+from alignment.models.checkpoints import evaluating
+from alignment.models.sequences import Passes
+from alignment.objectives import paired
 from alignment.online import (
     UNIFORM,
     Setting,
@@ -29,9 +32,7 @@ from alignment.online import (
     sample_informative,
     text_figures,
 )
-from alignment.pairs import EncodedPair
-from alignment.rollouts import Completion, batch_of, rollout_tensors
-from alignment.sequences import Passes
+from alignment.sampling.rollouts import Completion, batch_of, rollout_tensors
 
 
 class Pairs(NamedTuple):

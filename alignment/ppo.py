@@ -14,16 +14,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from alignment.advantage import generalized_advantages, token_rewards, values_to_bootstrap, whiten
-from alignment.batches import micro_batches
-from alignment.config import Job, JobError, PPOConfig
+from alignment.config import REWARD, Job, JobError, PPOConfig
 from alignment.config.online import RewardTerm
-from alignment.control import KLController
-from alignment.heads import REWARD
+from alignment.data.batches import micro_batches
 from alignment.loop import Watch
 from alignment.losses.policy import clipped_policy, is_clipped, kl_estimate, log_ratio, loss_weights
 from alignment.losses.value import clipped_value_loss, clipped_values
-from alignment.model import evaluating
+from alignment.models.checkpoints import evaluating
+from alignment.models.precision import autocast, prepare_for_training
 from alignment.online import (
     Rollout,
     Setting,
@@ -33,22 +31,23 @@ from alignment.online import (
     open_setting,
     steer,
 )
-from alignment.precision import autocast, prepare_for_training
-from alignment.rollouts import (
+from alignment.sampling.advantage import generalized_advantages, token_rewards, values_to_bootstrap, whiten
+from alignment.sampling.control import KLController
+from alignment.sampling.rollouts import (
     MICRO_TOKENS,
     batch_logprobs,
     batch_of,
     require_agreement,
     rows_of,
 )
-from alignment.state import Part
-from alignment.values import (
+from alignment.sampling.values import (
     PolicyAndValue,
     rollout_values,
     state_values,
     value_from_policy,
     value_from_reward,
 )
+from alignment.state import Part
 
 # A rollout and the KL's weight to the tensors that its updates learn from, and further figures.
 Learn = Callable[[Rollout, float], tuple[dict[str, Tensor], dict[str, float]]]

@@ -15,21 +15,22 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from alignment import loop, paired, unpaired
-from alignment.batches import batch_at, step_count
-from alignment.card import card_of
+from alignment import loop
 from alignment.config import Job, JobError, PreferenceConfig
 from alignment.config.preferences import REFERENCE_FREE
-from alignment.judgments import read_votes, read_weights
+from alignment.data.batches import batch_at, step_count
+from alignment.data.judgments import read_votes, read_weights
+from alignment.data.pairs import EncodedPair, Pair, encode_pairs, part_groups, read_pairs
+from alignment.data.safety import safe_side_wins
+from alignment.data.text import load_tokenizer
 from alignment.loop import Guard, Step, Watch
-from alignment.model import load_policy, save_checkpoint
-from alignment.pairs import EncodedPair, Pair, encode_pairs, part_groups, read_pairs
-from alignment.precision import prepare_for_training
-from alignment.reference import cached_reference
-from alignment.safety import safe_side_wins
-from alignment.sequences import Passes, frozen_logprobs
-from alignment.text import load_tokenizer
-from alignment.unpaired import Example
+from alignment.models.card import card_of
+from alignment.models.checkpoints import load_policy, save_checkpoint
+from alignment.models.precision import prepare_for_training
+from alignment.models.sequences import Passes, frozen_logprobs
+from alignment.objectives import paired, unpaired
+from alignment.objectives.reference import cached_reference
+from alignment.objectives.unpaired import Example
 
 VALIDATION_SHARE = 0.05  # of the training rows, by groups: they choose the best weights, as the test pairs must not
 VALIDATION_ROWS = 96

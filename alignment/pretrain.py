@@ -15,16 +15,16 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from alignment import loop
-from alignment.batches import batch_at, step_count
-from alignment.card import card_of
 from alignment.config import Job, JobError, PretrainConfig
-from alignment.documents import encode_documents, positions_of, read_documents, training_documents
-from alignment.logprob import hidden_states, token_logprobs
+from alignment.data.batches import batch_at, step_count
+from alignment.data.documents import encode_documents, positions_of, read_documents, training_documents
+from alignment.data.text import load_tokenizer, train_tokenizer
 from alignment.loop import Step, Watch
-from alignment.model import load_policy, new_policy, save_checkpoint
-from alignment.ngram import KneserNey
-from alignment.precision import autocast, prepare_for_training
-from alignment.text import load_tokenizer, train_tokenizer
+from alignment.measures.ngram import KneserNey
+from alignment.models.card import card_of
+from alignment.models.checkpoints import load_policy, new_policy, save_checkpoint
+from alignment.models.logprob import hidden_states, token_logprobs
+from alignment.models.precision import autocast, prepare_for_training
 
 QUICK_BLOCKS = 32  # held-out blocks measured while training
 

@@ -14,18 +14,20 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from alignment import loop
-from alignment.annotators import Annotators
-from alignment.batches import batch_at, step_count
-from alignment.card import card_of
 from alignment.config import Job, RewardConfig
-from alignment.counterfactual_units import counterfactual_pool, draw_counterfactuals
-from alignment.groups import GroupWeights
-from alignment.heads import drop_last_head, head_names
+from alignment.data.batches import batch_at, step_count
+from alignment.data.text import load_tokenizer
 from alignment.loop import Step, Watch
-from alignment.model import reward_from_policy, save_checkpoint, score_head
-from alignment.precision import prepare_for_training
-from alignment.reward_data import Example, RewardData, read_data
-from alignment.reward_measures import (
+from alignment.mitigation.annotators import Annotators
+from alignment.mitigation.groups import GroupWeights
+from alignment.models.card import card_of
+from alignment.models.checkpoints import reward_from_policy, save_checkpoint, score_head
+from alignment.models.heads import drop_last_head, head_names
+from alignment.models.precision import prepare_for_training
+from alignment.models.scores import MICRO_TOKENS, Unit, backward
+from alignment.objectives.counterfactual_units import counterfactual_pool, draw_counterfactuals
+from alignment.objectives.examples import Example, RewardData, read_data
+from alignment.objectives.held_out import (
     accuracy_of,
     decisive_margins,
     held_out_metrics,
@@ -33,7 +35,7 @@ from alignment.reward_measures import (
     validation_nats,
     validation_objective,
 )
-from alignment.reward_objective import (
+from alignment.objectives.reward import (
     Batch,
     Term,
     TieParameter,
@@ -46,8 +48,6 @@ from alignment.reward_objective import (
     terms,
     total,
 )
-from alignment.scores import MICRO_TOKENS, Unit, backward
-from alignment.text import load_tokenizer
 
 EASING = 0.2  # share of the run over which the length head's losses come in
 

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from alignment.config import Job, SafeConfig
 from alignment.config.online import Cost
-from alignment.control import Multiplier
 from alignment.grpo import group_relative, penalized_reward, train
 from alignment.online import More, Rollout, finish, held_out_watch, open_setting
-from alignment.rewards import Source, reward_sources
-from alignment.rollouts import Completion
+from alignment.sampling.control import Multiplier
+from alignment.sampling.rewards import Source, reward_sources
+from alignment.sampling.rollouts import Completion
 
 
 def run(job: Job, config: SafeConfig) -> dict[str, Any]:

@@ -12,14 +12,14 @@ from typing import Any
 
 from torch import Tensor
 
-from alignment.advantage import whiten
 from alignment.config import Job, SafePPOConfig
 from alignment.online import Rollout, finish, held_out_watch, open_setting
 from alignment.ppo import advantages_of, train, value_model
-from alignment.rewards import reward_sources
-from alignment.rollouts import batch_of
 from alignment.safe import constrained, costs_of, held_out_value, multiplier_of
-from alignment.values import PolicyAndValue
+from alignment.sampling.advantage import whiten
+from alignment.sampling.rewards import reward_sources
+from alignment.sampling.rollouts import batch_of
+from alignment.sampling.values import PolicyAndValue
 
 
 def run(job: Job, config: SafePPOConfig) -> dict[str, Any]:

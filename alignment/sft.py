@@ -13,15 +13,10 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from alignment import loop
-from alignment.batches import batch_at, bins, mask_of, micro_batches, pad, step_count
-from alignment.card import card_of
 from alignment.config import Job, JobError, SFTConfig
-from alignment.logprob import completion_logprobs, hidden_states
-from alignment.loop import Step, Watch
-from alignment.model import load_policy, save_checkpoint
-from alignment.precision import autocast, prepare_for_training
-from alignment.rows import read_jsonl
-from alignment.text import (
+from alignment.data.batches import batch_at, bins, mask_of, micro_batches, pad, step_count
+from alignment.data.rows import read_jsonl
+from alignment.data.text import (
     assistant_mask,
     demand_prefixes,
     encode_completion,
@@ -29,6 +24,11 @@ from alignment.text import (
     load_tokenizer,
     truncate,
 )
+from alignment.loop import Step, Watch
+from alignment.models.card import card_of
+from alignment.models.checkpoints import load_policy, save_checkpoint
+from alignment.models.logprob import completion_logprobs, hidden_states
+from alignment.models.precision import autocast, prepare_for_training
 
 WATCHED = 64  # held-out dialogues measured while training
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from alignment.config import Job, JobError
-from alignment.model import sync_parent
+from alignment.models.checkpoints import sync_parent
 
 STATE = Path("state") / "state.safetensors"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from alignment.config import JobError
-from alignment.rows import read_jsonl
+from alignment.data.rows import read_jsonl
 
 
 def export(run: str | Path, logs: str | Path) -> list[Path]:

@@ -11,11 +11,11 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from alignment.card import card_of
 from alignment.config import Job, TokenizerConfig
-from alignment.documents import read_documents, training_documents
-from alignment.model import save_directory
-from alignment.text import encode_text, train_tokenizer
+from alignment.data.documents import read_documents, training_documents
+from alignment.data.text import encode_text, train_tokenizer
+from alignment.models.card import card_of
+from alignment.models.checkpoints import save_directory
 
 
 def run(job: Job, config: TokenizerConfig) -> dict[str, Any]:

@@ -172,10 +172,10 @@ def publish(
     tuned: Path, pretrained: dict[str, Any], work: Path, output: Path, seconds: dict[str, int], sources: dict[str, str]
 ) -> dict[str, Any]:
     """Measure the final weights, sample from them, and write the checkpoint with the whole story on its card."""
-    from alignment.documents import read_documents
-    from alignment.model import load_policy, save_checkpoint
+    from alignment.data.documents import read_documents
+    from alignment.data.text import load_tokenizer
+    from alignment.models.checkpoints import load_policy, save_checkpoint
     from alignment.pretrain import baselines_of, bits_per_byte
-    from alignment.text import load_tokenizer
 
     model, tokenizer = load_policy(tuned), load_tokenizer(tuned)
     seen = [document for name in ("prose-train.txt", "arguments-train.txt") for document in read_documents(work / name)]
@@ -196,8 +196,8 @@ def publish(
 
 def samples_of(model: Any, tokenizer: Any) -> list[dict[str, Any]]:
     """20 uncurated answers, seeds 0 to 19, to prompts that no stage has trained on."""
+    from alignment.data.text import encode_prompt
     from alignment.generate import sample
-    from alignment.text import encode_prompt
 
     debates = json.loads(DEBATES.read_text()).values()
     tests = [d["prompt"] for d in debates if split_of(d["debate"], TEST_SHARE) == "test"]

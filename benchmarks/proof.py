@@ -24,7 +24,7 @@ import numpy as np
 
 from alignment.config import Input, Job
 from alignment.manifest import MANIFEST, file_sha256, write_manifest
-from alignment.statistics import paired_t
+from alignment.measures.statistics import paired_t
 from benchmarks._gold import Labeled, Sample, gold_score, label, shuffle_labels
 
 DEMO = Path(__file__).parents[1] / "labelapp" / "demo"

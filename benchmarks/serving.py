@@ -79,8 +79,8 @@ def prepare(work: Path, threads: int) -> tuple[Path, dict[str, Any]]:
     """The demo's base model, or a random one of its size where there is none; and how fast plain generate is."""
     import torch
 
-    from alignment.model import load_policy, new_policy, save_checkpoint
-    from alignment.text import encode_prompt, load_tokenizer, train_tokenizer
+    from alignment.data.text import encode_prompt, load_tokenizer, train_tokenizer
+    from alignment.models.checkpoints import load_policy, new_policy, save_checkpoint
 
     torch.set_num_threads(threads)
     path = work / "one"

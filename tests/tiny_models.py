@@ -13,7 +13,7 @@ TEXT = [
 
 
 def tiny_tokenizer(vocabulary: int = 300):
-    from alignment.text import train_tokenizer
+    from alignment.data.text import train_tokenizer
 
     return train_tokenizer(TEXT, vocabulary)
 
@@ -24,7 +24,7 @@ def make_tiny_policy(
     """Write a random policy (about 30,000 weights, vocabulary 300) and return its digest."""
     import torch
 
-    from alignment.model import new_policy, save_checkpoint
+    from alignment.models.checkpoints import new_policy, save_checkpoint
 
     tokenizer = tiny_tokenizer()
     with torch.random.fork_rng():
@@ -37,8 +37,8 @@ def make_tiny_reward(directory: str | Path, policy: str | Path, seed: int = 0) -
     """Write a reward model with the policy's body and a random score head; return its digest."""
     import torch
 
-    from alignment.model import reward_from_policy, save_checkpoint
-    from alignment.text import load_tokenizer
+    from alignment.data.text import load_tokenizer
+    from alignment.models.checkpoints import reward_from_policy, save_checkpoint
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)

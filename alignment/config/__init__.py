@@ -27,7 +27,7 @@ from alignment.config.measuring import AuditConfig, EvaluateConfig, InspectConfi
 from alignment.config.mitigation import Mitigation  # noqa: F401
 from alignment.config.online import GRPOConfig, SafeConfig
 from alignment.config.ppo import PPOConfig, SafePPOConfig
-from alignment.config.preferences import Heads, Labels, PreferenceConfig, RewardConfig  # noqa: F401
+from alignment.config.preferences import COST, REWARD, Heads, Labels, PreferenceConfig, RewardConfig  # noqa: F401
 from alignment.config.sampling import BestOfNConfig, GenerateConfig, OnlineDPOConfig
 from alignment.config.training import PRECISIONS, Lora, Optimization, lora, optimization  # noqa: F401
 

@@ -10,6 +10,8 @@ from alignment.config.job import build, require
 from alignment.config.mitigation import Mitigation
 from alignment.config.training import PRECISIONS, lora, optimization
 
+REWARD, COST = "reward", "cost"  # heads: of the overall preference, and of safety; the others are named by criteria
+
 
 @dataclass(frozen=True)
 class Labels:

@@ -20,7 +20,7 @@ class Variant(NamedTuple):
 
     ratio: str  # token | sequence_mean | sequence_sum: see `log_ratio`
     average: str  # sequence_mean | token_mean | constant: see `loss_weights`
-    advantage: str  # normalized | centred | leave_one_out: see alignment.advantage
+    advantage: str  # normalized | centred | leave_one_out: see alignment.sampling.advantage
     clip_low: float
     clip_high: float
 

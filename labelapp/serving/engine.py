@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from alignment.config import JobError
-from alignment.decode import Decoder
+from alignment.data.text import encode_prompt, encode_text, load_tokenizer
 from alignment.manifest import ArtifactError, verify
-from alignment.model import load_policy
-from alignment.text import encode_prompt, encode_text, load_tokenizer
+from alignment.models.checkpoints import load_policy
+from alignment.sampling.decode import Decoder
 from labelapp.serving.errors import ApiError, invalid
 from labelapp.serving.protocol import Sampling
 from labelapp.serving.rows import Row, TextFlow
@@ -110,7 +110,7 @@ class Loaded:
         self.entries: dict[int, list[dict]] = {}
 
     def choose(self, logits: Tensor, numbered: Sequence[Any]) -> tuple[Tensor, Tensor]:
-        """Each row's next token by its own settings; see alignment.decode.Choose. Notes asked log-probabilities."""
+        """Each row's next token by its own settings; see sampling.decode.Choose. Notes asked log-probabilities."""
         if not torch.isfinite(logits).all():
             raise FloatingPointError("the model's logits are not finite")
         rows = [self.answering[row.number] for row in numbered]

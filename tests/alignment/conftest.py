@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from alignment.config import Input
-from alignment.model import load_policy
-from alignment.text import load_tokenizer
+from alignment.data.text import load_tokenizer
+from alignment.models.checkpoints import load_policy
 from tests.tiny_models import make_tiny_policy
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 
 from alignment.config import GRPOConfig, build
-from alignment.decode import Sample
+from alignment.data.text import load_tokenizer
 from alignment.grpo import accumulate, group_relative, penalized_reward
-from alignment.model import load_policy
+from alignment.models.checkpoints import load_policy
 from alignment.online import Rollout
-from alignment.rollouts import Completion, batch_of, read_prompts, rollout_logprobs, rollout_tensors
-from alignment.text import load_tokenizer
+from alignment.sampling.decode import Sample
+from alignment.sampling.rollouts import Completion, batch_of, read_prompts, rollout_logprobs, rollout_tensors
 from tests.alignment.golden import Computed, gradients
 from tests.alignment.snapshots import assistant, user
 from tests.tiny_models import make_tiny_policy

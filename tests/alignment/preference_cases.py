@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
-from alignment import paired, unpaired
 from alignment.config import PreferenceConfig, build
-from alignment.model import load_policy
-from alignment.pairs import encode_pairs, read_pairs
-from alignment.sequences import Passes, frozen_logprobs
+from alignment.data.pairs import encode_pairs, read_pairs
+from alignment.data.text import load_tokenizer
+from alignment.models.checkpoints import load_policy
+from alignment.models.sequences import Passes, frozen_logprobs
+from alignment.objectives import paired, unpaired
 from alignment.sft import accumulate, encode_row
-from alignment.text import load_tokenizer
 from tests.alignment.golden import Computed, gradients
 from tests.alignment.snapshots import assistant, pair, user, write_snapshot
 from tests.tiny_models import make_tiny_policy

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from alignment.config import RewardConfig, build
-from alignment.judgments import EQUAL
-from alignment.labels import said_by_pairs
-from alignment.model import load_reward
-from alignment.pairs import read_pairs
+from alignment.data.judgments import EQUAL
+from alignment.data.labels import said_by_pairs
+from alignment.data.pairs import read_pairs
+from alignment.data.text import load_tokenizer
+from alignment.models.checkpoints import load_reward
+from alignment.objectives.examples import encode, gather
+from alignment.objectives.reward import batch_of
 from alignment.reward import Learners, accumulate
-from alignment.reward_data import encode, gather
-from alignment.reward_objective import batch_of
-from alignment.text import load_tokenizer
 from tests.alignment.golden import Computed, gradients
 from tests.alignment.preference_cases import PAIRS
 from tests.alignment.snapshots import write_snapshot

@@ -8,13 +8,13 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, GPT2Config, GPT2LMHeadModel
 
 from alignment import loop
-from alignment.adapters import adapted_layers, attach, merge, without
 from alignment.config import EXIT_BAD_INPUT, JobError, Lora, Optimization
-from alignment.decode import sample
-from alignment.logprob import completion_logprobs
 from alignment.manifest import verify
-from alignment.model import load_policy, load_reward, reward_from_policy, save_checkpoint
-from alignment.precision import prepare_for_training
+from alignment.models.adapters import adapted_layers, attach, merge, without
+from alignment.models.checkpoints import load_policy, load_reward, reward_from_policy, save_checkpoint
+from alignment.models.logprob import completion_logprobs
+from alignment.models.precision import prepare_for_training
+from alignment.sampling.decode import sample
 from tests.alignment.snapshots import make_job, metrics_of
 from tests.alignment.stages import run
 

@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from alignment.advantage import generalized_advantages, last_token, token_rewards, values_to_bootstrap, whiten
+from alignment.sampling.advantage import (
+    generalized_advantages,
+    last_token,
+    token_rewards,
+    values_to_bootstrap,
+    whiten,
+)
 
 ROWS = [[0, 1, 1, 1, 0], [1, 1, 1, 1, 1], [0, 0, 1, 0, 0]]
 MASK = torch.tensor(ROWS).bool()

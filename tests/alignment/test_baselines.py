@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from alignment.baselines import TextPair, bag_of_words_margins, correct, log_length_difference
+from alignment.measures.baselines import TextPair, bag_of_words_margins, correct, log_length_difference
 
 
 def planted(n: int, *, seed: int) -> list[TextPair]:

@@ -3,7 +3,7 @@ import random
 import pytest
 import torch
 
-from alignment.batches import batch_at, epoch_batches, mask_of, micro_batches, pad, step_count
+from alignment.data.batches import batch_at, epoch_batches, mask_of, micro_batches, pad, step_count
 
 DRAW = random.Random(1)
 LENGTHS = [DRAW.randrange(5, 200) for _ in range(1000)]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from alignment.audit import SUITES
-from alignment.bbq import Item, bbq_measures, leanings, option_logprobs, read_bbq
 from alignment.config import JobError
+from alignment.measures.bbq import Item, bbq_measures, leanings, option_logprobs, read_bbq
 
 DATA = Path(__file__).parent.parent / "data"
 
@@ -89,7 +89,7 @@ def test_options_are_scored_by_their_mean_log_probability(policy, tokenizer):
     """Alone and in one batch with others of other lengths, and equal to the model's own loss."""
     import torch
 
-    from alignment.text import encode_completion, encode_prompt
+    from alignment.data.text import encode_completion, encode_prompt
 
     items = [item(0, ambiguous=True)._replace(context="They met. " * i) for i in (1, 7)]
     found = option_logprobs(policy, tokenizer, items, 200)

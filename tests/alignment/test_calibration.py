@@ -5,8 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from alignment.calibration import COLDEST, HOTTEST, calibration_measures, cross_scaled, temperature_of
-from alignment.measures import Resampling, metric
+from alignment.measures.calibration import (
+    COLDEST,
+    HOTTEST,
+    calibration_measures,
+    cross_scaled,
+    temperature_of,
+)
+from alignment.measures.figures import Resampling, metric
 
 
 def margins_at(temperature: float, n: int = 4000) -> np.ndarray:

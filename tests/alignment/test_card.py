@@ -1,8 +1,8 @@
 """The card says what was read by digest, and nothing of where or when."""
 
-from alignment.card import card_of, told
 from alignment.config import Job, SFTConfig, build
 from alignment.manifest import file_sha256
+from alignment.models.card import card_of, told
 
 
 def test_the_same_rows_in_another_folder_make_the_same_card_and_other_rows_another(tmp_path):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from alignment.control import KLController, Multiplier
+from alignment.sampling.control import KLController, Multiplier
 
 
 def test_a_fixed_beta_stays():

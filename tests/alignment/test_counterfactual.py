@@ -2,7 +2,7 @@
 
 import pytest
 
-from alignment.counterfactual import (
+from alignment.mitigation.counterfactual import (
     AUDIT_TEMPLATES,
     PAIRS,
     TRAIN_TEMPLATES,

@@ -6,9 +6,9 @@ import math
 import pytest
 
 from alignment.config import EXIT_BAD_INPUT, EXIT_DONE, Input, JobError
-from alignment.curves import read_points
-from alignment.model import load_policy, save_checkpoint
-from alignment.text import load_tokenizer
+from alignment.data.text import load_tokenizer
+from alignment.measures.curves import read_points
+from alignment.models.checkpoints import load_policy, save_checkpoint
 from tests.alignment.snapshots import make_job, planted_pairs, write_snapshot
 from tests.alignment.stages import run
 from tests.tiny_models import make_tiny_reward

@@ -7,8 +7,8 @@ import pytest
 
 from alignment.config import EXIT_BAD_INPUT, EXIT_DONE, EvaluateConfig, Input
 from alignment.guards import repetition
-from alignment.panel import accuracy_price
-from alignment.policies import distinct, enough_samples, overlap
+from alignment.measures.panel import accuracy_price
+from alignment.measures.policies import distinct, enough_samples, overlap
 from tests.alignment.snapshots import gendered_pairs, make_job, metrics_of, pair, user, write_snapshot
 from tests.alignment.stages import FAST, run
 

@@ -10,8 +10,8 @@ import torch
 
 from alignment import generate
 from alignment.config import GenerateConfig, Job, JobError, Stopped
-from alignment.decode import Decoder, Row, next_tokens, nucleus, sample
-from alignment.text import encode_prompt
+from alignment.data.text import encode_prompt
+from alignment.sampling.decode import Decoder, Row, next_tokens, nucleus, sample
 
 PROMPTS = ["Argue that books are good.", "What is that?", "Books are better than television because people think", "He"]
 

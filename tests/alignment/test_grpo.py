@@ -5,14 +5,14 @@ import json
 import pytest
 import torch
 
-from alignment.advantage import group_advantages
 from alignment.config import EXIT_DONE, GRPOConfig, Input, JobError, build
 from alignment.grpo import accumulate, group_relative, penalized_reward
 from alignment.guards import Baseline
 from alignment.losses.policy import VARIANTS
-from alignment.model import load_policy, reward_from_policy, save_checkpoint
+from alignment.models.checkpoints import load_policy, reward_from_policy, save_checkpoint
 from alignment.online import collect, open_setting, reference_logprobs, step_counts
-from alignment.rollouts import rollout_logprobs
+from alignment.sampling.advantage import group_advantages
+from alignment.sampling.rollouts import rollout_logprobs
 from tests.alignment.snapshots import make_job, metrics_of, planted_pairs, user, write_snapshot
 from tests.alignment.stages import run
 from tests.tiny_models import make_tiny_reward

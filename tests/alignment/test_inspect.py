@@ -1,7 +1,7 @@
 import pytest
 
 from alignment.config import EXIT_BAD_INPUT, EXIT_DONE, Input
-from alignment.model import load_policy, save_checkpoint
+from alignment.models.checkpoints import load_policy, save_checkpoint
 from tests.alignment.architectures import CONFIGS, write_model
 from tests.alignment.snapshots import make_job
 from tests.alignment.stages import run

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from alignment.config import JobError, Labels
-from alignment.judgments import EQUAL, Weights, read_votes, read_weights
-from alignment.labels import Label, said_by_rankings, said_by_votes, said_of_safety
-from alignment.reward_data import bootstrap, encode, gather
+from alignment.data.judgments import EQUAL, Weights, read_votes, read_weights
+from alignment.data.labels import Label, said_by_rankings, said_by_votes, said_of_safety
+from alignment.objectives.examples import bootstrap, encode, gather
 from tests.alignment.snapshots import judgment, write_snapshot
 
 MAJORITY, VOTES = Labels(), Labels(source="votes")

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from alignment import logprob
-from alignment.batches import mask_of, pad
-from alignment.logprob import completion_logprobs
+from alignment.data.batches import mask_of, pad
+from alignment.models import logprob
+from alignment.models.logprob import completion_logprobs
 
 PROMPTS = [[3, 40, 41, 42, 4], [3, 50, 4], [3, 60, 61, 62, 63, 64, 4]]
 ANSWERS = [[70, 71, 1], [80, 81, 82, 83, 84, 1], [90, 1]]

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from alignment.config import Job, JobError, NonFiniteStep, Optimization
+from alignment.data.rows import read_jsonl
 from alignment.loop import BEST, Guard, Step, Watch, clipped_step, make_optimizer, schedule, train
 from alignment.metrics import Metrics
-from alignment.model import load_policy
-from alignment.rows import read_jsonl
+from alignment.models.checkpoints import load_policy
 from alignment.state import STATE, load_state, save_state
 
 

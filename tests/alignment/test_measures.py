@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
-from alignment.measures import (
+from alignment.measures.figures import (
     PairScores,
     Resampling,
     SwapScores,

@@ -12,8 +12,6 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from alignment.annotators import Annotators, Votes, accuracies_of, first_wins
-from alignment.groups import GroupWeights, balanced_weights, effective_count
 from alignment.losses.mitigation import (
     correlation,
     group_means,
@@ -26,6 +24,8 @@ from alignment.losses.mitigation import (
 )
 from alignment.losses.pairwise import weighted_mean
 from alignment.losses.reward import bradley_terry
+from alignment.mitigation.annotators import Annotators, Votes, accuracies_of, first_wins
+from alignment.mitigation.groups import GroupWeights, balanced_weights, effective_count
 
 N = 1000
 

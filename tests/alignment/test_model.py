@@ -13,9 +13,9 @@ from transformers import (
 )
 
 from alignment.config import JobError
+from alignment.data.text import load_tokenizer
 from alignment.manifest import INDEX, ArtifactError, file_sha256, verify
-from alignment.model import load_policy, load_reward, reward_from_policy, save_checkpoint
-from alignment.text import load_tokenizer
+from alignment.models.checkpoints import load_policy, load_reward, reward_from_policy, save_checkpoint
 from tests.alignment.architectures import CONFIGS, write_model
 from tests.tiny_models import make_tiny_policy, make_tiny_reward
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from alignment.ngram import KneserNey
+from alignment.measures.ngram import KneserNey
 
 
 def total_bits(train, test, *, order, alphabet):

@@ -7,8 +7,9 @@ import random
 import pytest
 import torch
 
-from alignment import online_dpo, sequences
+from alignment import online_dpo
 from alignment.config import EXIT_BAD_INPUT, EXIT_DONE, Input
+from alignment.models import sequences
 from alignment.online_dpo import best_and_worst
 from tests.alignment.snapshots import make_job, metrics_of, planted_pairs, user, write_snapshot
 from tests.alignment.stages import run

@@ -6,8 +6,15 @@ import math
 import numpy as np
 import pytest
 
-from alignment.measures import Resampling, metric
-from alignment.overoptimisation import Curve, best_of_n_kl, best_of_n_mean, curve_measures, fit, shape
+from alignment.measures.figures import Resampling, metric
+from alignment.measures.overoptimisation import (
+    Curve,
+    best_of_n_kl,
+    best_of_n_mean,
+    curve_measures,
+    fit,
+    shape,
+)
 
 DISTANCES = np.asarray([0.0, 0.4, 0.8, 1.3, 2.0, 3.0])
 

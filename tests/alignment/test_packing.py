@@ -5,10 +5,10 @@ import random
 import pytest
 import torch
 
-from alignment.adapters import attach
-from alignment.batches import bins
 from alignment.config import JobError, Lora
-from alignment.model import load_policy
+from alignment.data.batches import bins
+from alignment.models.adapters import attach
+from alignment.models.checkpoints import load_policy
 from alignment.sft import Dialogue, accumulate, demand_packing, join, rows_of
 from tests.alignment.architectures import CONFIGS, write_model
 from tests.alignment.snapshots import make_job, metrics_of

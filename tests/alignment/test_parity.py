@@ -13,9 +13,9 @@ pytest.importorskip("trl", reason="TRL is in the dev extra only")
 from datasets import Dataset, load_dataset
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
-from alignment.model import load_policy
+from alignment.data.text import load_tokenizer
+from alignment.models.checkpoints import load_policy
 from alignment.sft import accumulate, encode_row, learnt_tokens, row_loss, rows_of
-from alignment.text import load_tokenizer
 from tests.alignment.golden import gradients
 from tests.alignment.preference_cases import PAIRS
 from tests.alignment.snapshots import planted_pairs, write_snapshot

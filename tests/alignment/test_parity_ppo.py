@@ -9,14 +9,14 @@ import json
 import pytest
 import torch
 
-from alignment.advantage import generalized_advantages, whiten
 from alignment.config import PPOConfig, build
 from alignment.losses.policy import clipped_policy, kl_estimate, log_ratio, loss_weights
 from alignment.losses.value import clipped_value_loss, clipped_values
-from alignment.model import load_policy, load_reward
+from alignment.models.checkpoints import load_policy, load_reward
 from alignment.ppo import accumulate, estimate
-from alignment.rollouts import rollout_logprobs, rows_of
-from alignment.values import PolicyAndValue
+from alignment.sampling.advantage import generalized_advantages, whiten
+from alignment.sampling.rollouts import rollout_logprobs, rows_of
+from alignment.sampling.values import PolicyAndValue
 from tests.alignment.golden import HERE, fingerprint, gradients
 from tests.alignment.ppo_models import make_models
 

@@ -9,11 +9,11 @@ from torch.autograd import gradcheck
 from alignment import ppo
 from alignment.config import CONFIGS, Input, build
 from alignment.guards import Baseline
-from alignment.model import load_reward, reward_from_policy, save_checkpoint, score_head
+from alignment.models.checkpoints import load_reward, reward_from_policy, save_checkpoint, score_head
+from alignment.models.scores import row_scores
 from alignment.online import collect, open_setting
-from alignment.rollouts import batch_of, rows_of
-from alignment.scores import row_scores
-from alignment.values import PolicyAndValue, rollout_values, value_from_policy
+from alignment.sampling.rollouts import batch_of, rows_of
+from alignment.sampling.values import PolicyAndValue, rollout_values, value_from_policy
 from tests.alignment.golden import gradients
 from tests.alignment.snapshots import make_job, metrics_of, user
 from tests.alignment.stages import run

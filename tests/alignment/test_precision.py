@@ -1,6 +1,6 @@
 import torch
 
-from alignment.precision import autocast, chosen_precision
+from alignment.models.precision import autocast, chosen_precision
 
 
 def test_a_named_precision_is_taken_and_auto_measures_one():

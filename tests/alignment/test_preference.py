@@ -6,13 +6,13 @@ import math
 import pytest
 import torch
 
-from alignment import paired
 from alignment.config import EXIT_BAD_INPUT, EXIT_DONE, JobError, PreferenceConfig, build
+from alignment.data.pairs import EncodedPair, encode_pairs, read_pairs
 from alignment.loop import clipped_step, make_optimizer
-from alignment.model import load_policy
-from alignment.pairs import EncodedPair, encode_pairs, read_pairs
+from alignment.models.checkpoints import load_policy
+from alignment.models.sequences import Passes, Row, collate, frozen_logprobs, sequence_logprobs
+from alignment.objectives import paired
 from alignment.preference import read_data
-from alignment.sequences import Passes, Row, collate, frozen_logprobs, sequence_logprobs
 from tests.alignment.snapshots import make_job, metrics_of, pair, planted_pairs, write_snapshot
 from tests.alignment.stages import FAST, run
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from alignment import paired
 from alignment.config import EXIT_DONE
-from alignment.model import load_policy
-from alignment.pairs import encode_pairs, read_pairs
-from alignment.sequences import Passes, frozen_logprobs
+from alignment.data.pairs import encode_pairs, read_pairs
+from alignment.models.checkpoints import load_policy
+from alignment.models.sequences import Passes, frozen_logprobs
+from alignment.objectives import paired
 from tests.alignment.snapshots import make_job, metrics_of, planted_pairs, write_snapshot
 from tests.alignment.stages import FAST, run
 

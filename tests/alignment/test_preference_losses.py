@@ -20,7 +20,7 @@ from alignment.losses.preference import (
     robust_preference,
     simple_preference,
 )
-from alignment.paired import pair_losses
+from alignment.objectives.paired import pair_losses
 
 LN2 = math.log(2)
 EVERY = {

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from alignment import sequences
+from alignment.models import sequences
 from tests.alignment.snapshots import make_job, metrics_of, planted_pairs, write_snapshot
 from tests.alignment.stages import FAST, run
 from tests.alignment.test_resume import start, wait_for_steps
@@ -28,8 +28,8 @@ def jobs(tmp_path, parent):
     """A function that makes the job of one attempt."""
     snapshot = write_snapshot(tmp_path / "s", planted_pairs(160, seed=0, groups=20))
 
-    def make(name: str, case: str, resume_from: str | None = None):
-        config = {**CASES[case], "optimization": PLAN}
+    def make(name: str, case: str, resume_from: str | None = None, epochs: int = 1):
+        config = {**CASES[case], "optimization": {**PLAN, "epochs": epochs}}
         job = make_job("preference", tmp_path / name, config, snapshot=snapshot, parent=parent)
         return type(job)(**{**vars(job), "resume_from": resume_from})
 
@@ -61,16 +61,16 @@ def test_runs_cut_off_within_a_step_end_in_the_same_artifact(tmp_path, jobs, cas
 
 @pytest.mark.slow
 def test_several_kills_at_random_moments_change_nothing(tmp_path, jobs):
-    _, whole = run(jobs("whole", "lora"), tmp_path)
+    _, whole = run(jobs("whole", "lora", epochs=3), tmp_path)  # far more steps than pass before the last kill
     draw, last = random.Random(0), None
     for attempt in range(3):
-        job = jobs(f"attempt {attempt}", "lora", last)
+        job = jobs(f"attempt {attempt}", "lora", last, epochs=3)
         process = start(job, tmp_path)
         wait_for_steps(process, tmp_path / f"attempt {attempt}", draw.randint(4, 5))
-        time.sleep(draw.random() / 5)
+        time.sleep(draw.random() / 10)
         process.kill()
         process.wait()
         last = job.output
-    _, result = run(jobs("again", "lora", last), tmp_path)
+    _, result = run(jobs("again", "lora", last, epochs=3), tmp_path)
     assert metrics_of(tmp_path / "again")[0]["step"] > 3
     assert result["checkpoint"]["sha256"] == whole["checkpoint"]["sha256"]

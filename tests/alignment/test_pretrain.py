@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from alignment.config import Input
-from alignment.documents import encode_documents, positions_of, read_documents
-from alignment.model import load_policy
+from alignment.data.documents import encode_documents, positions_of, read_documents
+from alignment.data.text import load_tokenizer
+from alignment.models.checkpoints import load_policy
 from alignment.pretrain import block_loss, blocks_of, stream_bits
-from alignment.text import load_tokenizer
 from tests.alignment.snapshots import make_job, metrics_of
 from tests.alignment.stages import run
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from alignment import preference
-from alignment.reference import cached_reference, reference_key
-from alignment.sequences import Row
+from alignment.models.sequences import Row
+from alignment.objectives.reference import cached_reference, reference_key
 from tests.alignment.snapshots import make_job, planted_pairs, write_snapshot
 from tests.alignment.stages import FAST, run
 

@@ -10,9 +10,9 @@ import pytest
 
 from alignment.audit import SUITES
 from alignment.config import JobError
-from alignment.measures import Resampling, metric
-from alignment.refusals import RefusalPrompt, read_refusal_prompts, refusal_measures, refuses
-from alignment.rows import read_jsonl
+from alignment.data.rows import read_jsonl
+from alignment.measures.figures import Resampling, metric
+from alignment.measures.refusals import RefusalPrompt, read_refusal_prompts, refusal_measures, refuses
 
 DATA = Path(__file__).parent.parent / "data"
 PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "safety"

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from alignment.config import EXIT_BAD_INPUT, EXIT_DONE, EXIT_NON_FINITE, RewardConfig, build
-from alignment.counterfactual_units import counterfactual_pool, draw_counterfactuals
-from alignment.judgments import EQUAL, read_votes
-from alignment.labels import said_by_pairs, said_by_ties
-from alignment.model import load_reward, reward_from_policy
-from alignment.pairs import read_pairs
-from alignment.reward_data import encode, gather
-from alignment.reward_objective import batch_of, terms, total
-from alignment.scores import backward, end_scores, scores_of, unit_scores
+from alignment.data.judgments import EQUAL, read_votes
+from alignment.data.labels import said_by_pairs, said_by_ties
+from alignment.data.pairs import read_pairs
+from alignment.models.checkpoints import load_reward, reward_from_policy
+from alignment.models.scores import backward, end_scores, scores_of, unit_scores
+from alignment.objectives.counterfactual_units import counterfactual_pool, draw_counterfactuals
+from alignment.objectives.examples import encode, gather
+from alignment.objectives.reward import batch_of, terms, total
 from tests.alignment.snapshots import (
     gendered_pairs,
     make_job,

@@ -7,22 +7,22 @@ import numpy as np
 import pytest
 import torch
 
-from alignment.annotators import Annotators, Votes
 from alignment.config import EXIT_DONE, JobError, RewardConfig, build
-from alignment.counterfactual import gender_matters
-from alignment.heads import drop_last_head
-from alignment.judgments import EQUAL, read_votes
-from alignment.labels import Judged, Label, said_by_pairs
+from alignment.data.judgments import EQUAL, read_votes
+from alignment.data.labels import Judged, Label, said_by_pairs
+from alignment.data.pairs import read_pairs
 from alignment.losses.mitigation import length_penalty, noisy_bradley_terry
 from alignment.losses.pairwise import weighted_mean
 from alignment.losses.reward import bradley_terry
-from alignment.measures import pearson_of
-from alignment.mitigation import augmented, balanced, grouped, numbered
-from alignment.model import load_reward, reward_from_policy, score_head
-from alignment.pairs import read_pairs
-from alignment.reward_data import Example, gather
-from alignment.reward_objective import batch_of, believed, explaining, length_reliance, terms
-from alignment.scores import encode_text_row, end_scores, row_scores
+from alignment.measures.figures import pearson_of
+from alignment.mitigation.annotators import Annotators, Votes
+from alignment.mitigation.changes import augmented, balanced, grouped, numbered
+from alignment.mitigation.counterfactual import gender_matters
+from alignment.models.checkpoints import load_reward, reward_from_policy, score_head
+from alignment.models.heads import drop_last_head
+from alignment.models.scores import encode_text_row, end_scores, row_scores
+from alignment.objectives.examples import Example, gather
+from alignment.objectives.reward import batch_of, believed, explaining, length_reliance, terms
 from tests.alignment.snapshots import (
     WORDS,
     assistant,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from alignment.config import JobError
-from alignment.measures import Resampling, metric
-from alignment.panel import text_of
-from alignment.rewardbench import SECTIONS, bench_measures, bench_texts, read_bench, row_weights
+from alignment.measures.figures import Resampling, metric
+from alignment.measures.panel import text_of
+from alignment.measures.rewardbench import SECTIONS, bench_measures, bench_texts, read_bench, row_weights
 
 ROWS = [  # subset, whether the model is right
     ("alpacaeval-easy", 1), ("alpacaeval-easy", 1), ("mt-bench-med", 0), ("mt-bench-med", 1),

@@ -5,11 +5,11 @@ import torch
 
 from alignment.config import Input, JobError, build
 from alignment.config.online import Rewarding, RewardTerm
-from alignment.decode import Sample
-from alignment.model import load_reward, reward_from_policy, save_checkpoint
-from alignment.rewards import reward_sources, rewards_of, rule_score
-from alignment.rollouts import Completion, Prompt
-from alignment.scores import encode_text_row, row_scores, unit_scores
+from alignment.models.checkpoints import load_reward, reward_from_policy, save_checkpoint
+from alignment.models.scores import encode_text_row, row_scores, unit_scores
+from alignment.sampling.decode import Sample
+from alignment.sampling.rewards import reward_sources, rewards_of, rule_score
+from alignment.sampling.rollouts import Completion, Prompt
 from tests.alignment.snapshots import make_job, user
 from tests.tiny_models import make_tiny_reward
 

@@ -7,8 +7,8 @@ import torch
 
 from alignment.config import JobError, build
 from alignment.config.online import Sampling
-from alignment.model import load_policy
-from alignment.rollouts import (
+from alignment.models.checkpoints import load_policy
+from alignment.sampling.rollouts import (
     Rollouts,
     batch_logprobs,
     batch_of,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from alignment.config import EXIT_DONE, Input, JobError, SafeConfig, build
-from alignment.model import reward_from_policy, save_checkpoint
+from alignment.models.checkpoints import reward_from_policy, save_checkpoint
 from alignment.safe import constrained
 from tests.alignment.snapshots import make_job, metrics_of
 from tests.alignment.stages import run

@@ -9,7 +9,7 @@ import torch
 
 from alignment import ppo
 from alignment.config import CONFIGS, EXIT_BAD_INPUT, EXIT_DONE, build
-from alignment.values import PolicyAndValue, value_from_policy
+from alignment.sampling.values import PolicyAndValue, value_from_policy
 from tests.alignment.snapshots import make_job, metrics_of, user
 from tests.alignment.stages import run
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from alignment.config import JobError, PreferenceConfig, build
-from alignment.judgments import read_votes
+from alignment.data.judgments import read_votes
+from alignment.data.pairs import read_pairs
+from alignment.data.safety import decided, safe_side_wins, unsafe_texts
 from alignment.losses.preference import direct_preference, implicit_reward
-from alignment.pairs import read_pairs
 from alignment.preference import read_data
-from alignment.safety import decided, safe_side_wins, unsafe_texts
 from tests.alignment.snapshots import WORDS, judgment, pair, write_snapshot
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from alignment.config import EXIT_BAD_INPUT, Input, Job, JobError, SFTConfig
+from alignment.data.text import encode_prompt, load_tokenizer
 from alignment.manifest import file_sha256
-from alignment.model import load_policy, save_checkpoint
+from alignment.models.checkpoints import load_policy, save_checkpoint
 from alignment.sft import accumulate, encode_row, learnt_tokens, row_loss, rows_of
-from alignment.text import encode_prompt, load_tokenizer
 from tests.alignment.snapshots import make_job, metrics_of
 from tests.alignment.stages import run
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from alignment.statistics import (
+from alignment.measures.statistics import (
     cluster_bootstrap,
     cluster_mean,
     correlation,

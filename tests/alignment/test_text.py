@@ -4,7 +4,7 @@ from tokenizers import AddedToken, Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from alignment.config import JobError
-from alignment.text import (
+from alignment.data.text import (
     CONTROL,
     assistant_mask,
     demand_prefixes,

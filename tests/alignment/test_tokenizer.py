@@ -3,9 +3,9 @@ import json
 import pytest
 
 from alignment.config import Input
-from alignment.documents import read_documents
+from alignment.data.documents import read_documents
+from alignment.data.text import encode_text, load_tokenizer
 from alignment.manifest import verify
-from alignment.text import encode_text, load_tokenizer
 from tests.alignment.snapshots import make_job
 from tests.alignment.stages import run
 from tests.tiny_models import TEXT

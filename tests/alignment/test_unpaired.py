@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 
-from alignment import unpaired
 from alignment.config import EXIT_BAD_INPUT, EXIT_DONE, JobError, PreferenceConfig, build
-from alignment.model import load_policy
-from alignment.pairs import read_pairs
-from alignment.sequences import Passes, frozen_logprobs
+from alignment.data.pairs import read_pairs
+from alignment.models.checkpoints import load_policy
+from alignment.models.sequences import Passes, frozen_logprobs
+from alignment.objectives import unpaired
 from tests.alignment.golden import gradients
 from tests.alignment.snapshots import (
     assistant,

@@ -12,8 +12,8 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
-from alignment.model import load_policy
-from alignment.text import load_tokenizer
+from alignment.data.text import load_tokenizer
+from alignment.models.checkpoints import load_policy
 from tests.alignment.golden import Computed, gradients, save
 from tests.alignment.grpo_cases import ANSWERS, CASES, GROUP, LONGEST, PROMPTS, REWARDS, make_models
 

@@ -21,8 +21,8 @@ import torch
 from datasets import Dataset
 from trl.experimental.ppo import PPOConfig, PPOTrainer, ppo_trainer
 
-from alignment.model import load_policy, load_reward
-from alignment.text import load_tokenizer
+from alignment.data.text import load_tokenizer
+from alignment.models.checkpoints import load_policy, load_reward
 from tests.alignment.golden import HERE, fingerprint, gradients
 from tests.alignment.ppo_models import make_models
 

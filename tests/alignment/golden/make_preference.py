@@ -15,9 +15,9 @@ from trl.experimental.cpo import CPOConfig, CPOTrainer
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
 from alignment.config import PreferenceConfig, build
-from alignment.model import load_policy
-from alignment.text import load_tokenizer
-from alignment.unpaired import mismatched
+from alignment.data.text import load_tokenizer
+from alignment.models.checkpoints import load_policy
+from alignment.objectives.unpaired import mismatched
 from tests.alignment.golden import Computed, gradients, save
 from tests.alignment.preference_cases import CASES, LABELED, PAIRS, SEED, make_models, our_examples, pairs_of
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from datasets import Dataset
 from trl import RewardConfig, RewardTrainer
 
-from alignment.model import load_reward
-from alignment.text import load_tokenizer
+from alignment.data.text import load_tokenizer
+from alignment.models.checkpoints import load_reward
 from tests.alignment.golden import Computed, gradients, save
 from tests.alignment.golden.make_preference import arguments, batch_and_loss
 from tests.alignment.preference_cases import PAIRS
