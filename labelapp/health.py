@@ -5,7 +5,8 @@ from django.conf import settings
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
-from django.views.decorators.cache import never_cache
+
+from labelapp.policy import never_cache
 
 TIMEOUT = 2.0  # seconds for each part
 _seen: set[str] = set()

@@ -1,6 +1,7 @@
-"""What the browser may do, said with every response."""
+"""What the browser may do with a response."""
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, wraps
 
 from csp.constants import HEADER
 from csp.middleware import CheckableLazyObject, CSPMiddleware
@@ -9,6 +10,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
 
 usual_policy = cache(build_policy)
+NEVER = "max-age=0, no-cache, no-store, must-revalidate, private"  # what Django's never_cache puts together
 
 
 class PolicyMiddleware(CSPMiddleware):
@@ -21,3 +23,15 @@ class PolicyMiddleware(CSPMiddleware):
         response.headers.setdefault(HEADER, usual_policy())
         request.csp_nonce = CheckableLazyObject(self._csp_nonce_post_response)  # too late for one
         return response
+
+
+def never_cache(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+    """Neither browser nor proxy keeps the page. Django's decorator goes through the headers' parts at each response."""
+
+    @wraps(view)
+    def page(*args, **kwargs) -> HttpResponseBase:
+        response = view(*args, **kwargs)
+        response.headers["Cache-Control"] = NEVER
+        return response
+
+    return page

@@ -8,7 +8,6 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
-from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
@@ -22,6 +21,7 @@ from labelapp.accounts.invitations import (
 )
 from labelapp.accounts.people import PeopleRefused
 from labelapp.models import Invitation
+from labelapp.policy import never_cache
 
 BACKEND = "labelapp.accounts.backend.MemberBackend"
 STATUS = {"unknown": 404, "revoked": 410, "expired": 410, "used": 410}

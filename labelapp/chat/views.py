@@ -8,7 +8,6 @@ from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
 from labelapp.accounts.permissions import may, project_page
@@ -22,6 +21,7 @@ from labelapp.labeling.consent import labeler_page
 from labelapp.labeling.forms import AnswerForm
 from labelapp.labeling.refusals import Refusal
 from labelapp.models import ChatTurn, Conversation, Project
+from labelapp.policy import never_cache
 
 LONGEST_NUMBER = 8  # digits
 

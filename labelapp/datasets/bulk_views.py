@@ -6,7 +6,6 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
-from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from labelapp.accounts.permissions import project_page
@@ -14,6 +13,7 @@ from labelapp.datasets.bulk import BulkRefused, effects, order_change
 from labelapp.datasets.bulk_forms import OrderForm
 from labelapp.datasets.filters import COUNTED, FilterForm
 from labelapp.models import Project
+from labelapp.policy import never_cache
 
 LISTED = 50
 MOST_PICKED = 1000

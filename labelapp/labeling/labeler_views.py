@@ -6,7 +6,6 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from labelapp.accounts.permissions import project_page
@@ -21,6 +20,7 @@ from labelapp.labeling.summary import summary_of
 from labelapp.labeling.text.render import render_markdown
 from labelapp.labeling.words import own_words, said_of
 from labelapp.models import Judgment, Project, Slot
+from labelapp.policy import never_cache
 
 
 @never_cache

@@ -9,7 +9,6 @@ from django.middleware.csrf import get_token
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
 from labelapp.labeling.actions import judge, protocol_of, undo_last
@@ -25,6 +24,7 @@ from labelapp.labeling.refusals import Refusal
 from labelapp.labeling.section import TEMPLATE, section_of
 from labelapp.labeling.skips import skip_item
 from labelapp.models import Membership, Project, Skip, Slot
+from labelapp.policy import never_cache
 
 
 @never_cache
@@ -148,7 +148,8 @@ def show_desk(
     context = {"desk": desk, "item": desk.item, "announce": announce, "refusal": refusal, "section": "label"}
     context["outcome"] = outcome and as_html(outcome)
     context["skip_reasons"] = Skip.Reason.choices
-    context["csrf_token"] = token_of(request)
+    htmx = bool(request.htmx)  # which looks it up each time
+    context["csrf_token"] = token_of(request, htmx)
     context |= {"cap": request.membership.cap, "news": news_of(request.membership, desk.guideline)}
     if item := desk.item:
         context["hidden"] = {
@@ -158,9 +159,9 @@ def show_desk(
             "active_seconds": "",
         }
         context["kept"] = kept if kept and kept.get("slot") == str(item.slot.pk) else item.draft
-    section = section_of(context, project) if request.htmx else None
+    section = section_of(context, project) if htmx else None
     if section is None:
-        template = TEMPLATE if request.htmx else "labeling/compare.html"
+        template = TEMPLATE if htmx else "labeling/compare.html"
         response = TemplateResponse(request, template, context, status=refusal.status if refusal else 200)
     else:
         response = HttpResponse(section)
@@ -171,9 +172,9 @@ def show_desk(
     return response
 
 
-def token_of(request: HttpRequest) -> str:
+def token_of(request: HttpRequest, htmx: bool) -> str:
     """One token for all forms; the context processor makes each its own. htmx gets the one again that it sent."""
-    return (request.htmx and request.POST.get("csrfmiddlewaretoken")) or get_token(request)
+    return (htmx and request.POST.get("csrfmiddlewaretoken")) or get_token(request)
 
 
 def signed(request: HttpRequest, project: Project, item, guideline: dict | None) -> str:

@@ -5,12 +5,12 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.utils import timezone
-from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from labelapp.accounts.keys import KeyNameRefused, create_key, revoke_key
 from labelapp.accounts.permissions import may, project_page
 from labelapp.models import ApiKey, Deployment, EngineVersion, Process, Project
+from labelapp.policy import never_cache
 
 SILENT_SECONDS = 20  # the engine reports every 5 s
 

@@ -9,7 +9,6 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from labelapp.accounts.forms import InviteForm, MemberForm
@@ -20,6 +19,7 @@ from labelapp.labeling.overview.people import pause, resume
 from labelapp.labeling.quality.quiz import let_in, let_try_again, quiz_state
 from labelapp.labeling.refusals import Refusal
 from labelapp.models import Membership, Project, WorkDay
+from labelapp.policy import never_cache
 
 LISTED = 50
 

@@ -2,13 +2,13 @@
 
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
 from labelapp.accounts.permissions import project_page
 from labelapp.labeling.overview.figures import read_dashboard
 from labelapp.labeling.quality.quiz import quiz_lacks_gold
 from labelapp.models import Project
+from labelapp.policy import never_cache
 
 
 @never_cache

@@ -7,7 +7,6 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
 from labelapp.accounts.permissions import project_page
@@ -21,6 +20,7 @@ from labelapp.labeling.reviews.queue import next_review
 from labelapp.labeling.reviews.words import headline, in_words
 from labelapp.labeling.words import said_of
 from labelapp.models import Judgment, Project, Review
+from labelapp.policy import never_cache
 
 
 @never_cache
