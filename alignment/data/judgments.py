@@ -27,6 +27,7 @@ class Judgment(NamedTuple):
     annotator: str
     ranking: Tiers | None  # None where both are bad, or where nothing was compared
     strength: float  # share of the protocol's strongest grade, 0 where unknown
+    both_bad: bool  # none of the completions will do
     ratings: dict[str, list[int | None]]  # by criterion, then by completion
     safety: list[str]  # "safe" or "unsafe" by completion; empty where nobody asked
 
@@ -86,6 +87,7 @@ def _judgment(row: dict[str, Any]) -> Judgment:
         annotator=row["annotator"],
         ranking=ranking,
         strength=abs(row.get("strength") or 0) / (row.get("max_strength") or 3),
+        both_bad=bool(row.get("both_bad")),
         ratings=ratings,
         safety=safety,
     )

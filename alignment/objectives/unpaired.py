@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from alignment.config import JobError, PreferenceConfig
 from alignment.config.preferences import Unpaired
 from alignment.data.batches import micro_batches
-from alignment.data.judgments import EQUAL, Weights
+from alignment.data.judgments import EQUAL, Judgment, Weights, read_votes
 from alignment.data.pairs import Pair, read_pairs
 from alignment.data.rows import read_jsonl
 from alignment.data.text import Messages, as_messages, encode_completion, encode_prompt
@@ -83,34 +83,28 @@ def from_pairs(pairs: Sequence[Pair], weights: Weights = EQUAL) -> list[Labeled]
 
 
 def from_judgments(snapshot: Path, sources: Unpaired, weights: Weights = EQUAL) -> list[Labeled]:
-    """What judgments say of a completion by itself: ratings of one criterion, and that all of a comparison are bad."""
-    path, judged = snapshot / "judgments.jsonl", defaultdict(list)
-    for number, row in read_jsonl(path, "judgments"):
-        if {"comparison", "split", "group", "prompt", "completions"} > set(row):
-            raise JobError(f"{path} line {number} is no judgment; freeze the snapshot again")
-        if row["split"] == "train":
-            judged[row["comparison"]].append(row)
+    """What votes say of a completion by itself: ratings of one criterion, and that all of a comparison are bad."""
     return [
-        labeled._replace(weight=weights.of_comparison(comparison))
-        for comparison, rows in judged.items()
-        for labeled in _absolute(rows, sources)
+        labeled._replace(weight=weights.of_comparison(votes[0].comparison))
+        for votes in read_votes(snapshot, "train")
+        for labeled in _absolute(votes, sources)
     ]
 
 
-def _absolute(rows: list[dict], sources: Unpaired) -> Iterator[Labeled]:
+def _absolute(votes: Sequence[Judgment], sources: Unpaired) -> Iterator[Labeled]:
     """The labels of one comparison's completions."""
-    first = rows[0]
-    all_bad = sources.both_bad and 2 * sum(bool(row.get("both_bad")) for row in rows) > len(rows)
-    for place, text in enumerate(first["completions"]):
-        desirable = False if all_bad else _rated(rows, place, sources)
+    first = votes[0]
+    all_bad = sources.both_bad and 2 * sum(vote.both_bad for vote in votes) > len(votes)
+    for text in dict.fromkeys(text for vote in votes for text in vote.texts):
+        desirable = False if all_bad else _rated(votes, text, sources)
         if desirable is not None:
-            yield Labeled(as_messages(first["prompt"], "user"), text, desirable, 1.0, str(first["group"]))
+            yield Labeled(first.prompt, text, desirable, 1.0, first.group)
 
 
-def _rated(rows: list[dict], place: int, sources: Unpaired) -> bool | None:
+def _rated(votes: Sequence[Judgment], text: str, sources: Unpaired) -> bool | None:
     """Whether the mean rating is good or bad; None between the two, and without a rating."""
-    values = [(row.get("ratings") or {}).get(sources.criterion) or [] for row in rows]
-    given = [ratings[place] for ratings in values if place < len(ratings) and ratings[place] is not None]
+    pairs = [pair for vote in votes for pair in zip(vote.texts, vote.ratings.get(sources.criterion, []), strict=False)]
+    given = [rating for rated, rating in pairs if rated == text and rating is not None]
     mean = fmean(given) if given else None
     if mean is None or sources.undesirable_to < mean < sources.desirable_from:
         return None

@@ -13,6 +13,7 @@ from alignment.objectives import unpaired
 from tests.alignment.golden import gradients
 from tests.alignment.snapshots import (
     assistant,
+    judgment,
     make_job,
     metrics_of,
     pair,
@@ -27,9 +28,8 @@ def sources(**options) -> object:
     return build(PreferenceConfig, {"loss": "kto", "unpaired": options}).unpaired
 
 
-def judged(comparison: int, texts: list[str], **columns) -> dict:
-    return {"comparison": comparison, "split": "train", "group": "g", "prompt": user("Ask."), "completions": texts,
-            "both_bad": False, "ratings": {}, **columns}  # fmt: skip
+def judged(comparison: int, texts: list[str], **said) -> dict:
+    return judgment("Ask.", texts, None, comparison=comparison, **said)
 
 
 def labels(found) -> list[tuple]:
@@ -54,17 +54,43 @@ def test_judgments_give_absolute_labels(tmp_path):
     rows = [
         judged(1, ["a", "b"], both_bad=True),
         judged(2, ["c", "d"], ratings={"helpful": [5, 1]}),
-        judged(2, ["c", "d"], ratings={"helpful": [4, 2]}),
+        judged(2, ["d", "c"], ratings={"helpful": [2, 4]}, annotator="b"),
         judged(3, ["e"], ratings={"helpful": [3]}),
         judged(4, ["f"], ratings={"other": [5]}),
         judged(5, ["g", "h"], both_bad=True, split="test"),
         judged(6, ["i", "j"], both_bad=True),
-        judged(6, ["i", "j"]),
+        judged(6, ["i", "j"], annotator="b"),
     ]
     write_snapshot(tmp_path / "s", [], judgments=rows)
     found = unpaired.from_judgments(tmp_path / "s", sources(criterion="helpful"))
     assert labels(found) == [("a", False, 1), ("b", False, 1), ("c", True, 1), ("d", False, 1)]
     assert labels(unpaired.from_judgments(tmp_path / "s", sources(both_bad=False))) == []
+
+
+@pytest.mark.parametrize("no_vote", [{"purpose": "gold"}, {"purpose": "quiz"}, {"origin": "swapped"}])
+def test_answers_that_check_a_labeler_are_no_labels(tmp_path, no_vote):
+    rows = [
+        judged(1, ["a", "b"], both_bad=True, **no_vote),
+        judged(2, ["c", "d"], ratings={"helpful": [5, 5]}, **no_vote),
+        judged(2, ["c", "d"], ratings={"helpful": [1, 3]}, annotator="b"),
+        judged(3, ["e", "f"], both_bad=True, **no_vote),
+        judged(3, ["e", "f"], both_bad=True, annotator="b"),
+        judged(3, ["e", "f"], annotator="c"),
+    ]
+    write_snapshot(tmp_path / "s", [], judgments=rows)
+    assert labels(unpaired.from_judgments(tmp_path / "s", sources(criterion="helpful"))) == [("c", False, 1)]
+
+
+def test_of_each_annotator_the_latest_answer_counts(tmp_path):
+    rows = [
+        judged(1, ["a"], both_bad=True),
+        judged(1, ["a"], both_bad=True),
+        judged(1, ["a"], annotator="b"),
+        judged(2, ["c"], ratings={"helpful": [1]}),
+        judged(2, ["c"], ratings={"helpful": [5]}, purpose="reask"),
+    ]
+    write_snapshot(tmp_path / "s", [], judgments=rows)
+    assert labels(unpaired.from_judgments(tmp_path / "s", sources(criterion="helpful"))) == [("c", True, 1)]
 
 
 def test_rows_of_a_file_are_in_the_unpaired_format(tmp_path):
