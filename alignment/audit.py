@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from alignment.config import AuditConfig, Job, JobError
+from alignment.config import REWARD, AuditConfig, Job, JobError
 from alignment.data.rows import write_jsonl
 from alignment.data.text import encode_prompt, load_tokenizer
 from alignment.measures.bbq import Item, bbq_measures, option_logprobs, read_bbq
 from alignment.measures.calibration import calibration_measures
-from alignment.measures.figures import Measure, Resampling, change, metric
-from alignment.measures.panel import items, measure_reward, measures, pair_scores, read_panel
+from alignment.measures.figures import Measure, Resampling, arm_metrics
+from alignment.measures.heads import asked_texts, head_items, read_asked, reward_measures
+from alignment.measures.panel import Panel, RewardScores, items, measure_rewards, pair_scores, read_panel
 from alignment.measures.refusals import RefusalPrompt, read_refusal_prompts, refusal_measures, refuses
 from alignment.models.checkpoints import load_policy
 from alignment.progress import Progress
@@ -75,18 +76,21 @@ def arms(job: Job, name: str) -> list[Path]:
 
 
 def audit_reward(job: Job, config: AuditConfig, how: Resampling, work: Progress) -> list[dict[str, Any]]:
-    """Accuracy beside the trivial baselines and by length, calibration, and verdicts that hang on gender."""
-    panel, paths = read_panel(job.input_path("snapshot")), arms(job, "reward")
-    scores = [
-        measure_reward(panel, path, config.max_length, work, arms_after=len(paths) - number)
-        for number, path in enumerate(paths, 1)
-    ]
-    write_jsonl(Path(job.output) / "items.jsonl", items(panel, scores))
-    groups = [pair.group for pair in panel.pairs]
-    figures = [
-        [*measures(panel, found), *calibration_measures(pair_scores(panel, found).margins, groups)] for found in scores
-    ]
-    return with_changes(figures, how)
+    """Accuracy beside the trivial baselines and by length, calibration, verdicts that hang on gender, other heads."""
+    snapshot, paths = job.input_path("snapshot"), arms(job, "reward")
+    panel, asked = read_panel(snapshot), read_asked(snapshot, paths)
+    measured = measure_rewards(panel, paths, config.max_length, work, asked_texts(asked))
+    write_jsonl(Path(job.output) / "items.jsonl", [*items(panel, measured), *head_items(asked, measured)])
+    figures = [[*reward_measures(panel, asked, found), *calibration(panel, found)] for found in measured]
+    return arm_metrics(figures, how, AGAINST_CHAMPION)
+
+
+def calibration(panel: Panel, found: RewardScores) -> list[Measure]:
+    """That of the overall reward, where there is one: the other heads' scores are no logits of a preference."""
+    if not found.has(REWARD):
+        return []
+    margins = pair_scores(panel.pairs, found.of(REWARD)).margins
+    return calibration_measures(margins, [pair.group for pair in panel.pairs])
 
 
 class Replies(NamedTuple):
@@ -109,7 +113,7 @@ def audit_policy(job: Job, config: AuditConfig, how: Resampling, work: Progress)
         for found in replies
     ]
     write_replies(Path(job.output), prompts, questions, replies)
-    return with_evidence(with_changes(figures, how))
+    return with_evidence(arm_metrics(figures, how, AGAINST_CHAMPION))
 
 
 def spread(rows: Sequence, most: int) -> list:
@@ -162,14 +166,6 @@ def write_replies(
         {**item._asdict(), **{name: {"logprobs": found.logprobs[i].tolist(), "picked": int(found.logprobs[i].argmax())}
                               for name, found in zip(names, replies, strict=True)}}
         for i, item in enumerate(questions)))  # fmt: skip
-
-
-def with_changes(figures: Sequence[Sequence[Measure]], how: Resampling) -> list[dict[str, Any]]:
-    """The metrics of the first arm, and for two arms the paired difference of each."""
-    found = [metric(measure, how) for measure in figures[0]]
-    if len(figures) == 1:
-        return found
-    return found + [change(own, champion, how, AGAINST_CHAMPION) for own, champion in zip(*figures, strict=True)]
 
 
 def with_evidence(metrics: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

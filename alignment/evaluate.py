@@ -10,11 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from alignment.config import EvaluateConfig, Job, JobError
+from alignment.config import REWARD, EvaluateConfig, Job, JobError
 from alignment.data.rows import write_jsonl
 from alignment.measures.curves import check_curves, curve_batches, measure_curves
-from alignment.measures.figures import Resampling, metric
-from alignment.measures.panel import items, measure_reward, panel_metrics, read_panel
+from alignment.measures.figures import Resampling, arm_metrics, metric
+from alignment.measures.heads import asked_texts, head_items, read_asked, reward_measures
+from alignment.measures.panel import accuracy_price, items, measure_rewards, read_panel
 from alignment.measures.policies import compare_policies, enough_samples, read_prompts, sample_batches
 from alignment.measures.rewardbench import bench_measures, bench_texts, read_bench
 from alignment.progress import Progress
@@ -22,7 +23,6 @@ from alignment.progress import Progress
 
 def run(job: Job, config: EvaluateConfig) -> dict[str, Any]:
     """Measure everything the inputs allow. Inputs: snapshot, reward; optionally reward_baseline, policy with parent."""
-    snapshot, reward = job.input_path("snapshot"), job.input_path("reward")
     if ("policy" in job.inputs) != ("parent" in job.inputs) and "gold" not in job.inputs:
         raise JobError(
             "a policy is compared with its parent: name both inputs, policy and parent, or neither"
@@ -33,17 +33,7 @@ def run(job: Job, config: EvaluateConfig) -> dict[str, Any]:
     config = enough_samples(config, len(prompts))
     on_curves = curve_batches(job, config, len(prompts))
     work.later = on_curves + (sample_batches(prompts, config) if "policy" in job.inputs else 0)
-    panel, bench = read_panel(snapshot), read_bench(config.reward_bench) if config.reward_bench else []
-    arms = [reward, *([job.input_path("reward_baseline")] if "reward_baseline" in job.inputs else [])]
-    measured = [
-        measure_reward(
-            panel, path, config.max_length, work, arms_after=len(arms) - number, others=bench_texts(bench)
-        )
-        for number, path in enumerate(arms, 1)
-    ]
-    metrics = panel_metrics(panel, measured, how)
-    metrics += [metric(measure, how) for measure in bench_measures(bench, measured[0])]
-    write_jsonl(Path(job.output) / "items.jsonl", items(panel, measured))
+    metrics = evaluate_rewards(job, config, how, work)
     if "policy" in job.inputs:
         work.later = on_curves
         found, samples = compare_policies(job, config, prompts, how, work.tick)
@@ -54,3 +44,18 @@ def run(job: Job, config: EvaluateConfig) -> dict[str, Any]:
     if points:
         write_jsonl(Path(job.output) / "curve.jsonl", points)
     return {"checkpoint": None, "metrics": metrics + found}
+
+
+def evaluate_rewards(job: Job, config: EvaluateConfig, how: Resampling, work: Progress) -> list[dict[str, Any]]:
+    """The reward model on held-out judgments and counterfactuals, beside the arm without the mitigation if there is."""
+    snapshot = job.input_path("snapshot")
+    arms = [job.input_path("reward"), *([job.input_path("reward_baseline")] if "reward_baseline" in job.inputs else [])]
+    bench = read_bench(config.reward_bench) if config.reward_bench else []
+    panel, asked = read_panel(snapshot), read_asked(snapshot, arms)
+    measured = measure_rewards(panel, arms, config.max_length, work, [*bench_texts(bench), *asked_texts(asked)])
+    write_jsonl(Path(job.output) / "items.jsonl", [*items(panel, measured), *head_items(asked, measured)])
+    figures = [reward_measures(panel, asked, found) for found in measured]
+    metrics = arm_metrics(figures, how, "mitigated minus baseline, paired")
+    metrics += [accuracy_price(entry) for entry in metrics if entry["key"] == "reward_accuracy_change"]
+    on_bench = bench_measures(bench, measured[0].of(REWARD)) if bench else []
+    return metrics + [metric(measure, how) for measure in on_bench]

@@ -192,9 +192,7 @@ def estimate(measure: Measure, how: Resampling) -> Estimate:
     return cluster_bootstrap(measure.statistic, measure.groups, resamples=how.resamples, seed=how.seed)
 
 
-def change(
-    after: Measure, before: Measure, how: Resampling, note: str = "mitigated minus baseline, paired"
-) -> dict[str, Any]:
+def change(after: Measure, before: Measure, how: Resampling, note: str) -> dict[str, Any]:
     """The metric "KEY_change": after minus before on the same rows and the same draws of groups."""
     both = after._replace(
         key=f"{after.key}_change",
@@ -204,6 +202,13 @@ def change(
         trials=False,
     )
     return metric(both, how)
+
+
+def arm_metrics(arms: Sequence[Sequence[Measure]], how: Resampling, note: str) -> list[dict[str, Any]]:
+    """The metrics of the first arm, and for two arms the paired change of each figure that both have."""
+    found = [metric(measure, how) for measure in arms[0]]
+    others = {measure.key: measure for measure in arms[1]} if len(arms) > 1 else {}
+    return found + [change(own, others[own.key], how, note) for own in arms[0] if own.key in others]
 
 
 def metric(measure: Measure, how: Resampling) -> dict[str, Any]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from alignment.config import REWARD
 from alignment.data.batches import micro_batches
 from alignment.data.pairs import Pair, read_pairs
 from alignment.data.text import Messages, load_tokenizer
@@ -17,14 +19,11 @@ from alignment.measures.baselines import TextPair, bag_of_words_margins, log_len
 from alignment.measures.figures import (
     Measure,
     PairScores,
-    Resampling,
     SwapScores,
     accuracy_measures,
-    change,
     counterfactual_measures,
     direction_measure,
     length_bucket_measures,
-    metric,
 )
 from alignment.mitigation.counterfactual import (
     AUDIT_TEMPLATES,
@@ -36,11 +35,32 @@ from alignment.mitigation.counterfactual import (
     template_texts,
 )
 from alignment.models.checkpoints import load_reward
-from alignment.models.scores import MICRO_TOKENS, encode_text_row, row_scores
+from alignment.models.heads import columns_of, names_of, plain_names
+from alignment.models.scores import MICRO_TOKENS, encode_text_row, scores_of
 from alignment.progress import Progress
 
 Text = tuple[str, str]  # the prompt's messages as JSON, and the completion
 Scores = dict[Text, float]
+
+
+class RewardScores(NamedTuple):
+    """What a reward model of H heads gave every text that it was asked about."""
+
+    names: list[str]  # of the heads, as `names_of` has them
+    rows: dict[Text, list[float]]  # (H,) scores
+
+    def has(self, head: str) -> bool:
+        return head in plain_names(self.names)
+
+    def of(self, head: str) -> Scores:
+        """One head's scores, of an ensemble the mean. Raises JobError for a head that is not there."""
+        columns = columns_of(self.names, head)
+        return {text: fmean(row[column] for column in columns) for text, row in self.rows.items()}
+
+    def members(self, head: str) -> list[Scores]:
+        """The scores of each member of an ensemble; of none where the head is not there."""
+        columns = columns_of(self.names, head) if self.has(head) else []
+        return [{text: row[column] for text, row in self.rows.items()} for column in columns]
 
 
 class Panel(NamedTuple):
@@ -96,24 +116,20 @@ def panel_texts(panel: Panel) -> list[Text]:
     return list(dict.fromkeys(text_of(row.prompt, text) for row in every for text in (row.first, row.second)))
 
 
-def measure_reward(
-    panel: Panel,
-    checkpoint: Path,
-    max_length: int,
-    work: Progress,
-    *,
-    arms_after: int = 0,
-    others: Sequence[Text] = (),
-) -> Scores:
-    """The score of every text of the panel, and of others, under one reward model."""
-    model, tokenizer = load_reward(checkpoint), load_tokenizer(checkpoint)
-    name = f"scores of {checkpoint.parent.name}/{checkpoint.name}"
+def measure_rewards(
+    panel: Panel, checkpoints: Sequence[Path], max_length: int, work: Progress, others: Sequence[Text] = ()
+) -> list[RewardScores]:
+    """The scores of every text of the panel, and of others, under each reward model."""
+    texts, measured = list(dict.fromkeys([*panel_texts(panel), *others])), []
+    for left, checkpoint in zip(reversed(range(len(checkpoints))), checkpoints, strict=True):
+        name = f"scores of {checkpoint.parent.name}/{checkpoint.name}"
 
-    def tick(done: int, pieces: int) -> None:
-        work.tick(pieces - done + arms_after * pieces, name)
+        def tick(done: int, pieces: int, left: int = left, name: str = name) -> None:
+            work.tick(pieces - done + left * pieces, name)
 
-    texts = list(dict.fromkeys([*panel_texts(panel), *others]))
-    return score_texts(model, tokenizer, texts, max_length, tick)
+        model, tokenizer = load_reward(checkpoint), load_tokenizer(checkpoint)
+        measured.append(RewardScores(names_of(model), score_texts(model, tokenizer, texts, max_length, tick)))
+    return measured
 
 
 def score_texts(
@@ -122,31 +138,20 @@ def score_texts(
     texts: Sequence[Text],
     max_length: int,
     tick: Callable[[int, int], None],
-) -> Scores:
-    """Scores by text; `tick` hears after each pass how many are done, and of how many."""
+) -> dict[Text, list[float]]:
+    """Scores (H,) by text; `tick` hears after each pass how many are done, and of how many."""
     rows = [encode_text_row(tokenizer, json.loads(prompt), text, max_length) for prompt, text in texts]
     groups = micro_batches([len(row) for row in rows], range(len(rows)), MICRO_TOKENS // 4)
-    scores: Scores = {}
+    scores: dict[Text, list[float]] = {}
     for number, group in enumerate(groups, start=1):
-        found = row_scores(model, [rows[i] for i in group], tokenizer.pad_token_id)
-        scores |= dict(zip([texts[i] for i in group], found, strict=True))
+        found = scores_of(model, [[rows[i] for i in group]], tokenizer.pad_token_id)
+        scores |= dict(zip([texts[i] for i in group], found.tolist(), strict=True))
         tick(number, len(groups))
     return scores
 
 
-def panel_metrics(panel: Panel, measured: Sequence[Scores], how: Resampling) -> list[dict[str, Any]]:
-    """The metrics of the first arm, and for two arms the paired change of each from the second to the first."""
-    arms = [measures(panel, scores) for scores in measured]
-    found = [metric(measure, how) for measure in arms[0]]
-    if len(arms) == 1:
-        return found
-    changes = [change(after, before, how) for after, before in zip(*arms, strict=True)]
-    return [*found, *changes, accuracy_price(changes)]
-
-
-def accuracy_price(changes: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Accuracy lost to the mitigation: the change of reward_accuracy with its sign turned."""
-    moved = next(entry for entry in changes if entry["key"] == "reward_accuracy_change")
+def accuracy_price(moved: dict[str, Any]) -> dict[str, Any]:
+    """Accuracy lost to the mitigation: reward_accuracy_change with its sign turned."""
     turned = {to: None if moved[of] is None else -moved[of] for to, of in
               (("value", "value"), ("low", "high"), ("high", "low"))}  # fmt: skip
     _, _, doubt = moved["note"].partition("; ")  # few groups, or no interval
@@ -155,8 +160,9 @@ def accuracy_price(changes: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def measures(panel: Panel, scores: Scores) -> list[Measure]:
+    """The figures of the overall reward."""
     groups = [pair.group for pair in panel.pairs]
-    held_out = pair_scores(panel, scores)
+    held_out = pair_scores(panel.pairs, scores)
     spread = float(np.std([*held_out.chosen, *held_out.rejected])) if groups else 0.0
     male, female = (np.asarray([scores[text_of(row.prompt, side(row))] for _, row in panel.statements])
                     for side in (lambda row: row.first, lambda row: row.second))  # fmt: skip
@@ -177,11 +183,11 @@ def measures(panel: Panel, scores: Scores) -> list[Measure]:
     ]
 
 
-def pair_scores(panel: Panel, scores: Scores) -> PairScores:
-    rows = list(zip(panel.pairs, panel.texts, strict=True))
+def pair_scores(pairs: Sequence[Pair], scores: Scores) -> PairScores:
+    sides = [(p.prompt, text_pair(p)) for p in pairs]
     return PairScores(
-        np.asarray([scores[text_of(p.prompt, t.chosen)] for p, t in rows]),
-        np.asarray([scores[text_of(p.prompt, t.rejected)] for p, t in rows]),
+        np.asarray([scores[text_of(prompt, texts.chosen)] for prompt, texts in sides]),
+        np.asarray([scores[text_of(prompt, texts.rejected)] for prompt, texts in sides]),
     )
 
 
@@ -195,15 +201,22 @@ def swap_scores(rows: Sequence[Comparison], scores: Scores) -> SwapScores:
     )
 
 
-def items(panel: Panel, measured: Sequence[Scores]) -> Iterable[dict[str, Any]]:
-    """One row a comparison, with the scores under each arm: what the metrics were computed from."""
-    arms = list(zip(("score", "baseline_score"), measured, strict=False))
+def arms_with(measured: Sequence[RewardScores], head: str) -> list[tuple[str, Scores]]:
+    """What the rows of items.jsonl call the scores of the first and of the second arm, and a head's scores in each."""
+    names = ("score", "baseline_score")
+    return [(name, found.of(head)) for name, found in zip(names, measured, strict=False) if found.has(head)]
+
+
+def items(panel: Panel, measured: Sequence[RewardScores]) -> Iterable[dict[str, Any]]:
+    """One row a comparison, with the rewards under each arm: what the metrics were computed from."""
+    arms, members = arms_with(measured, REWARD), measured[0].members(REWARD)
     for number, (pair, texts) in enumerate(zip(panel.pairs, panel.texts, strict=True)):
         row = {"kind": "pair", "comparison": pair.comparison, "group": pair.group, "prompt": pair.prompt}
         row |= {"chosen": texts.chosen, "rejected": texts.rejected}
-        for name, scores in arms:
-            row |= {f"chosen_{name}": scores[text_of(pair.prompt, texts.chosen)],
-                    f"rejected_{name}": scores[text_of(pair.prompt, texts.rejected)]}  # fmt: skip
+        for side, text in texts._asdict().items():
+            key = text_of(pair.prompt, text)
+            row |= {f"{side}_{name}": scores[key] for name, scores in arms}
+            row |= {f"{side}_members": [scores[key] for scores in members]} if len(members) > 1 else {}
         yield {**row, **{f"{name}_margin": float(margins[number]) for name, margins in panel.trivial.items()}}
     for kind, rows in (("natural", panel.natural), ("template", panel.templates)):
         for comparison in rows:

@@ -7,12 +7,14 @@ for an ensemble; a criterion's key; "cost", which is above 0 for what is rather 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from alignment.config import COST, REWARD, Heads, JobError
+from alignment.manifest import read_json
 from alignment.models.checkpoints import score_head
 
 
@@ -25,6 +27,13 @@ def names_of(model: PreTrainedModel) -> list[str]:
     """The names of a reward model's heads. A checkpoint of one label without a name holds the reward."""
     names = [model.config.id2label[number] for number in range(model.config.num_labels)]
     return [REWARD] if names == ["LABEL_0"] else names
+
+
+def heads_at(path: str | Path) -> list[str]:
+    """The heads of a reward model's directory, an ensemble as one, without loading its weights."""
+    labels = read_json(Path(path) / "config.json").get("id2label") or {}
+    names = [labels[key] for key in sorted(labels, key=int)]
+    return [REWARD] if names in ([], ["LABEL_0"]) else plain_names(names)
 
 
 def plain_names(names: Sequence[str]) -> list[str]:

@@ -94,8 +94,8 @@ def test_few_prompts_get_more_samples_each_and_many_prompts_no_fewer():
 def test_the_price_of_a_mitigation_keeps_the_warning_of_few_groups():
     moved = {"key": "reward_accuracy_change", "value": -0.02, "low": -0.1, "high": 0.05,
              "note": "mitigated minus baseline, paired; only 3 groups: rough"}  # fmt: skip
-    assert accuracy_price([moved])["note"] == "accuracy lost to the mitigation, paired; only 3 groups: rough"
-    assert accuracy_price([{**moved, "note": "mitigated minus baseline, paired"}])["note"].endswith("paired")
+    assert accuracy_price(moved)["note"] == "accuracy lost to the mitigation, paired; only 3 groups: rough"
+    assert accuracy_price({**moved, "note": "mitigated minus baseline, paired"})["note"].endswith("paired")
 
 
 def test_items_trace_the_figures_to_single_comparisons(evaluated):

@@ -104,7 +104,7 @@ def test_the_change_is_paired_on_the_same_draws():
     before, after = (PairScores(noise + shift, np.zeros(200)) for shift in (0.0, 0.3))
     lengths = generator.normal(size=200)
     old, new = (accuracy_measures(s, lengths, groups, {})[0] for s in (before, after))
-    found = change(new, old, HOW)
+    found = change(new, old, HOW, "paired")
     assert found["key"] == "reward_accuracy_change"
     assert found["value"] == pytest.approx(metric(new, HOW)["value"] - metric(old, HOW)["value"])
     assert found["low"] >= 0  # every pair's margin rose: no draw of groups can show a loss
