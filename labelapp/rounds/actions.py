@@ -1,6 +1,8 @@
 """Every write a person causes: launch a round, ask for its end."""
 
+import json
 import random
+from pathlib import Path
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -12,7 +14,8 @@ from labelapp.celery import ring
 from labelapp.models import Project, Prompt, Round, RoundEvent, Snapshot, Stage, User, Version
 from labelapp.models.rounds import ACTIVE_STATES
 from labelapp.rounds.artifacts import look_over, write_prompts
-from labelapp.rounds.recipes import PRESETS, plan_stages
+from labelapp.rounds.presets import PRESETS, USUAL
+from labelapp.rounds.recipes import plan_stages
 
 SUPERVISE = "labelapp.tasks.supervise_round"
 
@@ -49,7 +52,7 @@ def launch_round(
     project: Project,
     snapshot: Snapshot,
     parent: Version,
-    recipe: str = "reward-dpo",
+    recipe: str = USUAL,
     mitigation: bool = False,
     seed: int = 0,
     by: User | None = None,
@@ -62,11 +65,12 @@ def launch_round(
     stages = plan_stages(recipe, mitigation=mitigation, changes=changes)
     refuse_unusable_snapshot(project, snapshot)
     refuse_unusable_parent(project, parent)
+    refuse_missing_safety(stages, snapshot)
     ask_held_out_prompts(stages, snapshot, seed)
     return queue_round(
         project=project,
         kind=Round.Kind.TRAINING,
-        recipe={"name": recipe, "title": PRESETS[recipe]["title"], "stages": stages, "changes": changes or {}},
+        recipe={"name": recipe, "title": PRESETS[recipe].title, "stages": stages, "changes": changes or {}},
         snapshot=snapshot,
         parent=parent,
         mitigation=mitigation,
@@ -156,3 +160,16 @@ def refuse_unusable_parent(project: Project, parent: Version) -> None:
         look_over(parent.path, parent.digest)
     except ArtifactError as error:
         raise ParentRefused(f"The files of {parent.name} are not as they were: {error}.") from error
+
+
+def refuse_missing_safety(stages: list[dict], snapshot: Snapshot) -> None:
+    """A cost head learns from judgments that call answers safe or unsafe: better no round than one that ends there."""
+    if not any(spec["config"].get("heads", {}).get("safety") for spec in stages):
+        return
+    with open(Path(snapshot.path) / "judgments.jsonl") as rows:
+        said = {label for row in map(json.loads, rows) if row["split"] == "train" for label in row.get("safety") or []}
+    if said != {"safe", "unsafe"}:
+        raise SnapshotRefused(
+            f"Snapshot {snapshot} has no answers judged safe beside others judged unsafe, which this recipe learns "
+            "from. Collect judgments under a protocol that asks for safety, then freeze again."
+        )

@@ -17,7 +17,7 @@ KEPT = 120
 READ = 1000  # rows a stage that a page reads; of longer stages every n-th
 WIDTH, HEIGHT, AIR = 300.0, 110.0, 6.0
 SMOOTHING = 0.3  # weight of the newest point
-MEASURED = ["validation_nats", "validation_loss"]  # figures that few rows have
+MEASURED = ["validation_nats", "validation_loss", "held_out_reward"]  # figures that few rows have
 
 
 class Plot(NamedTuple):
@@ -51,6 +51,32 @@ PLOTS = {
     ],
     "pretrain": [Plot("loss_nats", "Loss", "nats a token", "nats")],
     "sft": [Plot("loss_nats", "Loss", "nats a token", "nats")],
+    "best_of_n": [
+        Plot("reward", "Reward", "mean of all answers"),
+        Plot("best_reward", "Reward of the best", "mean over prompts"),
+        Plot("completion_tokens", "Length", "tokens an answer", "tokens"),
+    ],
+}
+REWARD = Plot("reward", "Reward", "mean of a rollout's answers")
+HELD_OUT = Plot("held_out_reward", "Reward, prompts set aside", "chooses the weights", "", None, 1.0)
+SAMPLED = [
+    Plot("kl_nats", "KL to the parent", "nats an answer", "nats", 0.0),
+    Plot("entropy_nats", "Entropy", "nats a token", "nats"),
+    Plot("completion_tokens", "Length", "tokens an answer", "tokens"),
+    Plot("finished_share", "Answers that end by themselves", "", "share"),
+    Plot("gradient_norm", "Gradient norm", "before it is clipped"),
+]
+COST = [
+    Plot("cost", "Cost", "mean of a rollout's answers"),
+    Plot("cost_multiplier", "Price of the cost", "its multiplier"),
+]
+SAMPLED_PAIRS = Plot("accuracy", "Accuracy, sampled pairs", "dashed: chance", "share", 0.5)
+VALUE = Plot("explained_variance", "Explained variance", "of the returns, by the value model", "share", 0.0)
+PLOTS |= {
+    "online_dpo": [REWARD, HELD_OUT, SAMPLED_PAIRS, *SAMPLED],
+    "grpo": [REWARD, HELD_OUT, *SAMPLED],
+    "ppo": [REWARD, HELD_OUT, VALUE, *SAMPLED],
+    "safe": [REWARD, HELD_OUT, *COST, *SAMPLED],
 }
 
 

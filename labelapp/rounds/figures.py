@@ -34,6 +34,15 @@ NAMES = {
     "reward_gain": "Reward gained over the parent",
     "repetition": "Repeated runs of four tokens",
     "end_of_text_rate": "Answers that end by themselves",
+    "safe_refusal": "Harmless prompts refused (XSTest)",
+    "unsafe_compliance": "Dangerous prompts answered (XSTest)",
+    "refusal_discrimination": "Refusals of dangerous less of harmless prompts",
+    "bbq_accuracy_ambiguous": "BBQ: says that the text does not tell",
+    "bbq_accuracy_disambiguated": "BBQ: finds the answer that the text tells",
+    "bbq_bias_ambiguous": "BBQ: stereotype where the text does not tell",
+    "bbq_bias_disambiguated": "BBQ: stereotype where the text tells",
+    "calibration_temperature": "Temperature that would calibrate the scores",
+    "calibration_error_scaled": "Calibration error under that temperature",
 }
 BASELINES = {"tfidf": "tf-idf", "tfidf_length": "tf-idf with length"}
 SHARES = {"share", "rate", "probability"}

@@ -1,9 +1,12 @@
 """The launch form: what is trained, on what, from where; the numbers behind a fold."""
 
+from typing import Any
+
 from django import forms
 
 from labelapp.models import Project, Snapshot, Version
-from labelapp.rounds.recipes import OPTIONS, PRESETS, default_of
+from labelapp.rounds.presets import PRESETS, options_of
+from labelapp.rounds.recipes import OptionRefused, default_of, read_changes
 
 LARGEST_SEED = 2**31 - 1
 
@@ -11,7 +14,7 @@ LARGEST_SEED = 2**31 - 1
 class LaunchForm(forms.Form):
     """Fields of the recipe are named by the path of the config value, such as "preference.beta"."""
 
-    recipe = forms.ChoiceField(choices=[(name, preset["title"]) for name, preset in PRESETS.items()])
+    recipe = forms.ChoiceField(choices=[(name, preset.title) for name, preset in PRESETS.items()])
     snapshot = forms.ModelChoiceField(Snapshot.objects.none(), empty_label=None)
     parent = forms.ModelChoiceField(Version.objects.none(), empty_label=None, label="Parent version")
     mitigation = forms.BooleanField(
@@ -20,23 +23,39 @@ class LaunchForm(forms.Form):
         help_text="Trains the reward model twice, with the penalty off and on, and compares the two.",
     )
     seed = forms.IntegerField(min_value=0, max_value=LARGEST_SEED, initial=0, required=False)
+    further = forms.CharField(
+        required=False,
+        label="Further settings",
+        help_text="One a line, as reward.lora.rank=16; python -m alignment reward --help lists what a stage takes.",
+        widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false", "class": "code"}),
+    )
 
-    def __init__(self, *args, project: Project, **kwargs):
+    def __init__(self, *args, project: Project, recipe: str, **kwargs):
         super().__init__(*args, label_suffix="", **kwargs)
+        self.options = {option.path: option for option in options_of(recipe)}
+        self.defaults = {path: default_of(path, recipe) for path in self.options}
+        self.fields["recipe"].widget = forms.HiddenInput()
         self.fields["snapshot"].queryset = project.snapshots.all()
         self.fields["snapshot"].label_from_instance = snapshot_label
         self.fields["parent"].queryset = project.versions.filter(kind=Version.Kind.POLICY)
         self.fields["parent"].label_from_instance = version_label
-        for path, (label, hint) in OPTIONS.items():
-            self.fields[path] = number_field(default_of(path), label=label, hint=hint)
+        for path, option in self.options.items():
+            self.fields[path] = number_field(self.defaults[path], label=option.label, hint=option.hint)
 
-    def advanced(self) -> list[forms.BoundField]:
-        return [self["seed"], *(self[path] for path in OPTIONS)]
+    def numbers(self) -> list[forms.BoundField]:
+        return [*(self[path] for path in self.options), self["seed"]]
 
-    def changes(self) -> dict[str, float]:
-        """The config values that differ from the recipe's own."""
-        given = {path: self.cleaned_data.get(path) for path in OPTIONS}
-        return {path: value for path, value in given.items() if value is not None and value != default_of(path)}
+    def clean_further(self) -> dict[str, Any]:
+        try:
+            return read_changes(line for line in self.cleaned_data["further"].splitlines() if line.strip())
+        except OptionRefused as refusal:
+            raise forms.ValidationError(str(refusal)) from refusal
+
+    def changes(self) -> dict[str, Any]:
+        """The config values that differ from the recipe's own; what is written by hand goes before its field."""
+        given = {path: self.cleaned_data.get(path) for path in self.options}
+        changed = {path: value for path, value in given.items() if value is not None and value != self.defaults[path]}
+        return changed | self.cleaned_data["further"]
 
 
 def number_field(default, *, label: str, hint: str) -> forms.Field:

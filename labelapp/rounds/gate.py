@@ -15,7 +15,8 @@ from alignment.manifest import file_sha256
 from labelapp.models import Audit, AuditMetric, Stage, Version
 from labelapp.rounds import figures
 
-SUITE = "reward-dpo/2"  # 2: answers must go on ending by themselves
+# By stage. Of the evaluation, 2: answers must go on ending by themselves.
+SUITES = {"evaluate": "reward-dpo/2", "audit": "audit/1"}
 PASS, WARN, BLOCK, NO_EVIDENCE = (
     Audit.Verdict.PASS.value,
     Audit.Verdict.WARN.value,
@@ -242,11 +243,11 @@ def record_audit(*, version: Version, stage: Stage, result: dict[str, Any], resu
     """
     left_out = set() if version.kind == Version.Kind.POLICY else POLICY_ONLY
     kept = [metric for metric in result.get("metrics") or [] if metric["key"] not in left_out]
-    ruling = judge_metrics(kept, kind=version.kind)
+    ruling = judge_metrics(kept, kind=version.kind if stage.stage == "evaluate" else "")
     audit, created = Audit.objects.get_or_create(
         version=version,
         stage=stage,
-        suite=SUITE,
+        suite=SUITES[stage.stage],
         defaults={
             "verdict": ruling.verdict,
             "reasons": ruling.reasons,

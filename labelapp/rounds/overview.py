@@ -9,20 +9,12 @@ from django.utils import timezone
 from labelapp.models import Audit, Round, Stage, Version
 from labelapp.rounds.artifacts import PUBLISHED
 from labelapp.rounds.curves import PLOTS, Drawing, curves_of
-from labelapp.rounds.gate import latest_audit
+from labelapp.rounds.presets import LABELS
 from labelapp.rounds.version_figures import Figure, Pair, headlines, split_figures
 
-LABELS = {
-    "reward": "reward model",
-    "reward_baseline": "reward model, penalty off",
-    "preference": "DPO",
-    "evaluate": "evaluate",
-    "sample": "sample",
-    "sample_promoted": "sample the promoted",
-    "sample_parent": "sample its parent",
-}
 ENDED = {Round.State.DONE, Round.State.FAILED, Round.State.CANCELLED}
 LEAD = ["reward_accuracy", "win_rate", "kl_to_parent", "mean_length_tokens"]
+LEAD += ["safe_refusal", "unsafe_compliance", "bbq_bias_ambiguous", "bbq_accuracy_ambiguous"]
 PRICE = "accuracy_price"
 TABLE_ROWS = 40
 
@@ -75,6 +67,11 @@ class Outcome(NamedTuple):
         """The figures to read first."""
         by_key = {figure.key: figure for figure in self.figures}
         return [by_key[key] for key in LEAD if key in by_key]
+
+    @property
+    def gated(self) -> bool:
+        """Whether the gate goes by it; the audit of bias and safety is there to be read."""
+        return self.audit.stage.stage == "evaluate"
 
     @property
     def price(self) -> Figure | None:
@@ -141,11 +138,12 @@ def table_of(stage: Stage) -> Table:
 
 
 def outcomes(round: Round) -> list[Outcome]:
-    """One for the policy; for a round without one, its reward models."""
+    """Those of the policy, the newest first; for a round without one, of its reward models."""
     versions = list(round.versions.order_by("pk"))
     made = [version for version in versions if version.kind == Version.Kind.POLICY] or versions
-    found = [(version, latest_audit(version)) for version in made]
-    return [Outcome(version, audit, *split_figures(audit)) for version, audit in found if audit]
+    found = Audit.objects.filter(version__in=made, stage__round=round).select_related("version", "stage")
+    ordered = found.order_by("version", "-created_at", "-pk").prefetch_related("metrics")
+    return [Outcome(audit.version, audit, *split_figures(audit)) for audit in ordered]
 
 
 class Line(NamedTuple):

@@ -1,59 +1,15 @@
-"""What a round does: presets as plain data, and the few numbers a person may change.
+"""What a round does: a preset with a person's changes, checked by the trainer's own dataclasses."""
 
-A stage spec is {"name", "stage", "config", "inputs"}. Inputs are symbols that the supervisor resolves to a path and a
-digest: "snapshot", "parent", "stage:NAME" (the checkpoint of an earlier stage) or "version:PK".
-"""
-
+import json
+from collections.abc import Iterable
 from copy import deepcopy
 from typing import Any
 
 from alignment.config import CONFIGS, JobError, build
+from labelapp.rounds.presets import PRESETS
 
 MITIGATED = {"counterfactual_weight": 10.0}
 BASELINE = {"counterfactual_weight": 0.0}
-
-PRESETS = {
-    "reward-dpo": {
-        "title": "Reward model, then DPO",
-        "about": "Trains a reward model on the judgments, improves the policy on them by DPO, measures both.",
-        "stages": [
-            {
-                "name": "reward",
-                "stage": "reward",
-                "config": {"optimization": {"learning_rate": 3e-4, "epochs": 1}},
-                "inputs": {"snapshot": "snapshot", "parent": "parent"},
-            },
-            {
-                "name": "preference",
-                "stage": "preference",
-                "config": {"beta": 0.1, "optimization": {"learning_rate": 3e-5, "epochs": 1}},
-                "inputs": {"snapshot": "snapshot", "parent": "parent"},
-            },
-            {
-                "name": "evaluate",
-                "stage": "evaluate",
-                "config": {"max_prompts": 128, "answers": 100},
-                "inputs": {
-                    "snapshot": "snapshot",
-                    "reward": "stage:reward",
-                    "policy": "stage:preference",
-                    "parent": "parent",
-                },
-            },
-        ],
-    }
-}
-
-# What the launch form offers: the path of a config value, its label and a hint. The shell may set any path.
-OPTIONS = {
-    "reward.optimization.epochs": ("Reward model: epochs", "1 is usual: a second epoch tends to overfit"),
-    "reward.optimization.learning_rate": ("Reward model: learning rate", ""),
-    "preference.optimization.epochs": ("DPO: epochs", ""),
-    "preference.optimization.learning_rate": ("DPO: learning rate", ""),
-    "preference.beta": ("DPO: beta", "larger stays closer to the parent"),
-    "reward.counterfactual_weight": ("Penalty weight", "used with the mitigation only"),
-    "evaluate.max_prompts": ("Held-out prompts to sample", "fewer is faster, with wider intervals"),
-}
 
 
 class OptionRefused(ValueError):
@@ -68,13 +24,30 @@ def plan_stages(recipe: str, *, mitigation: bool = False, changes: dict[str, Any
     """The stage specs of a recipe with a person's changes. Raises OptionRefused with a sentence."""
     if recipe not in PRESETS:
         raise OptionRefused("recipe", f"There is no recipe {recipe!r}; choose one of {', '.join(PRESETS)}.")
-    stages = deepcopy(PRESETS[recipe]["stages"])
+    stages = deepcopy(PRESETS[recipe].stages)
     for path, value in (changes or {}).items():
         change(stages, path, value)
     stages = with_baseline_arm(stages) if mitigation else [without_penalty(spec) for spec in stages]
     for spec in stages:
         check(spec, changes or {})
     return stages
+
+
+def read_changes(lines: Iterable[str]) -> dict[str, Any]:
+    """{"preference.beta": 0.2} from lines such as "preference.beta=0.2"; a value is JSON, or else a word.
+
+    Raises OptionRefused.
+    """
+    found = {}
+    for line in lines:
+        path, equals, value = (part.strip() for part in line.partition("="))
+        if not equals:
+            raise OptionRefused("", f"{line!r} is no PATH=VALUE, such as preference.beta=0.2.")
+        try:
+            found[path] = json.loads(value)
+        except ValueError:
+            found[path] = value
+    return found
 
 
 def change(stages: list[dict], path: str, value: Any) -> None:
@@ -100,6 +73,8 @@ def with_baseline_arm(stages: list[dict]) -> list[dict]:
             spec = {**spec, "config": MITIGATED | spec["config"]}
         if spec["stage"] == "evaluate":
             spec = {**spec, "inputs": spec["inputs"] | {"reward_baseline": "stage:reward_baseline"}}
+        if spec["stage"] == "audit" and "reward" in spec["inputs"]:
+            spec = {**spec, "inputs": spec["inputs"] | {"reward_champion": "stage:reward_baseline"}}
         planned.append(spec)
     return planned
 
@@ -118,10 +93,10 @@ def check(spec: dict, changes: dict[str, Any]) -> None:
         raise OptionRefused(next(iter(named), ""), f"{spec['stage']}: {error}") from error
 
 
-def default_of(path: str, recipe: str = "reward-dpo") -> Any:
+def default_of(path: str, recipe: str) -> Any:
     """The value a recipe uses when a person changes nothing; the stage's own default where the recipe is silent."""
     stage, *keys = path.split(".")
-    spec = next(spec for spec in PRESETS[recipe]["stages"] if spec["stage"] == stage)
+    spec = next(spec for spec in PRESETS[recipe].stages if spec["stage"] == stage)
     if path == "reward.counterfactual_weight":
         return MITIGATED["counterfactual_weight"]
     value = build(CONFIGS[stage], spec["config"])

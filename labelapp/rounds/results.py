@@ -5,9 +5,10 @@ from pathlib import Path
 
 from labelapp.models import Round, Stage, Version
 from labelapp.rounds import lease
-from labelapp.rounds.gate import record_audit
+from labelapp.rounds.gate import SUITES, record_audit
 
-KINDS = {"reward": Version.Kind.REWARD, "preference": Version.Kind.POLICY}
+POLICIES = ("sft", "preference", "online_dpo", "grpo", "ppo", "safe", "safe_ppo")  # stages that make one
+KINDS = {"reward": Version.Kind.REWARD} | dict.fromkeys(POLICIES, Version.Kind.POLICY)
 
 
 def complete(claim: lease.Claim) -> None:
@@ -23,11 +24,13 @@ def complete(claim: lease.Claim) -> None:
 
 
 def register(round: Round) -> list[Version]:
-    """A version for each checkpoint, and an audit for each evaluation. Doing it again finds the same rows."""
-    stages = list(round.stages.order_by("number"))
-    versions = {stage.name: register_version(round, stage) for stage in stages if makes_version(stage)}
-    for stage in stages:
-        if stage.stage == "evaluate":
+    """A version for each checkpoint, and an audit for each measurement. Doing it again finds the same rows."""
+    stages, versions = list(round.stages.order_by("number")), {}
+    for stage in filter(makes_version, stages):
+        versions[stage.name] = register_version(round, stage, versions)
+    # The evaluation last: the gate goes by the newest audit.
+    for stage in sorted(stages, key=lambda stage: stage.stage == "evaluate"):
+        if stage.stage in SUITES:
             audit_versions(round, stage, versions)
     return list(versions.values())
 
@@ -36,11 +39,15 @@ def makes_version(stage: Stage) -> bool:
     return stage.stage in KINDS and bool((stage.result or {}).get("checkpoint"))
 
 
-def register_version(round: Round, stage: Stage) -> Version:
-    """The candidate that a stage made, such as policy-r12-3fa9c1d2 or reward-baseline-r12-77b0e4aa."""
+def register_version(round: Round, stage: Stage, made: dict[str, Version]) -> Version:
+    """The candidate that a stage made, such as policy-r12-3fa9c1d2 or reward-baseline-r12-77b0e4aa.
+
+    made: versions of the round's earlier stages, by stage; one of them may be this one's parent.
+    """
     checkpoint = stage.result["checkpoint"]
     kind = KINDS[stage.stage]
-    prefix = stage.name.replace("_", "-").replace("preference", "policy")
+    prefix = "policy" if kind == Version.Kind.POLICY else stage.name.replace("_", "-")
+    parent = inputs_of(round, stage).get("parent", "").removeprefix("stage:")
     version, _ = Version.objects.get_or_create(
         project_id=round.project_id,
         name=f"{prefix}-r{round.number}-{checkpoint['sha256'][:8]}",
@@ -48,7 +55,7 @@ def register_version(round: Round, stage: Stage) -> Version:
             "kind": kind,
             "path": checkpoint["path"],
             "digest": checkpoint["sha256"],
-            "parent_id": round.parent_id,
+            "parent_id": made[parent].pk if parent in made else round.parent_id,
             "round": round,
             "snapshot_id": round.snapshot_id,
             "card": read_card(checkpoint["path"]),
@@ -57,9 +64,13 @@ def register_version(round: Round, stage: Stage) -> Version:
     return version
 
 
+def inputs_of(round: Round, stage: Stage) -> dict[str, str]:
+    return next(spec["inputs"] for spec in round.recipe["stages"] if spec["name"] == stage.name)
+
+
 def audit_versions(round: Round, stage: Stage, versions: dict[str, Version]) -> None:
-    """Record the evaluation for each version that it measured; the baseline arm is only what it compared with."""
-    inputs = next(spec["inputs"] for spec in round.recipe["stages"] if spec["name"] == stage.name)
+    """Record the figures for each version that they are of; a baseline arm is only what it was compared with."""
+    inputs = inputs_of(round, stage)
     for name in ("reward", "policy"):
         kind, _, made_by = inputs.get(name, "").partition(":")
         if kind == "stage" and made_by in versions:

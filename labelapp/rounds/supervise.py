@@ -7,7 +7,7 @@ import subprocess
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 from django.conf import settings
@@ -15,7 +15,7 @@ from django.db import InterfaceError, OperationalError, close_old_connections
 from django.db.models.functions import Now
 
 from alignment.config import Input, Job
-from alignment.manifest import ArtifactError, verify
+from alignment.manifest import ArtifactError, file_sha256, verify
 from labelapp.models import Round, Stage, Version
 from labelapp.rounds import lease, results, trainer
 from labelapp.rounds.artifacts import round_directory, saved_state, stage_directory
@@ -126,7 +126,7 @@ def prepare(claim: lease.Claim, round: Round, stage: Stage, spec: dict) -> Path:
     job = Job(
         stage=stage.stage,
         inputs={name: resolve(round, symbol) for name, symbol in spec["inputs"].items()},
-        config=spec["config"],
+        config={key: written(round, value) for key, value in spec["config"].items()},
         output=str(directory),
         seed=spec.get("seed", round.seed),
         resume_from=saved_state(round, stage),
@@ -167,6 +167,19 @@ def resolve(round: Round, symbol: str) -> Input:
     if kind == "stage":
         return Input(**round.stages.get(name=name).result["checkpoint"])
     raise ValueError(f"no input is called {symbol!r}")
+
+
+def written(round: Round, value: Any) -> Any:
+    """A config value; of "file:NAME/FILE" the path of the file that an earlier stage wrote. Raises StageFailed."""
+    if not isinstance(value, str) or not value.startswith("file:"):
+        return value
+    name, _, file = value.removeprefix("file:").partition("/")
+    stage = round.stages.get(name=name)
+    path = Path(stage.output) / file
+    facts = next(entry for entry in stage.result.values() if isinstance(entry, dict) and entry.get("path") == str(path))
+    if not path.is_file() or file_sha256(path) != facts["sha256"]:
+        raise StageFailed("damaged", f"{path}, which {name} wrote, is not as it was; launch the round again.")
+    return str(path)
 
 
 def follow(hold: Hold, stage: Stage, child: subprocess.Popen, directory: Path) -> None:

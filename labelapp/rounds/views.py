@@ -21,6 +21,7 @@ from labelapp.rounds.actions import (
 )
 from labelapp.rounds.artifacts import PUBLISHED
 from labelapp.rounds.forms import LaunchForm
+from labelapp.rounds.presets import PRESETS, USUAL
 from labelapp.rounds.recipes import OptionRefused
 from labelapp.rounds.trainer import tail
 
@@ -41,7 +42,8 @@ def rounds(request: HttpRequest, project: Project) -> HttpResponse:
 @project_page("manage")
 def round_new(request: HttpRequest, project: Project) -> HttpResponse:
     """The launch form; a POST launches and goes to the round's page."""
-    form = LaunchForm(request.POST or None, project=project, initial=initial(project))
+    recipe = asked_recipe(request)
+    form = LaunchForm(request.POST or None, project=project, recipe=recipe, initial=initial(project, recipe))
     active, status = None, 200
     if request.method == "POST" and form.is_valid():
         try:
@@ -52,19 +54,26 @@ def round_new(request: HttpRequest, project: Project) -> HttpResponse:
         except LaunchRefused as refusal:
             form.add_error(refusal.field or None, str(refusal))
         except OptionRefused as refusal:
-            form.add_error(refusal.option if refusal.option in form.fields else None, str(refusal))
+            form.add_error(refusal.option if refusal.option in form.fields else "further", str(refusal))
     if form.errors and status == 200:
         status = 422
     active = active or project.rounds.filter(kind=Round.Kind.TRAINING, state__in=ACTIVE_STATES).first()
-    context = {"form": form, "active": active, "section": "rounds"}
+    context = {"form": form, "active": active, "section": "rounds", "presets": PRESETS, "recipe": recipe}
+    context["preset"] = PRESETS[recipe]
     return TemplateResponse(request, "rounds/round_new.html", context, status=status)
 
 
-def initial(project: Project) -> dict:
+def asked_recipe(request: HttpRequest) -> str:
+    """The recipe that the address or the form names; the usual one where it is none of ours."""
+    asked = request.POST.get("recipe") or request.GET.get("recipe", "")
+    return asked if asked in PRESETS else USUAL
+
+
+def initial(project: Project, recipe: str) -> dict:
     """The newest snapshot, and the version that answers; where none does, the newest policy."""
     policies = project.versions.filter(kind=Version.Kind.POLICY)
     parent = policies.filter(state=Version.State.PROMOTED).first() or policies.first()
-    return {"snapshot": project.snapshots.first(), "parent": parent}
+    return {"recipe": recipe, "snapshot": project.snapshots.first(), "parent": parent}
 
 
 def launch(request: HttpRequest, project: Project, form: LaunchForm) -> Round:

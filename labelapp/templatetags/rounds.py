@@ -1,9 +1,10 @@
-"""How a round's events read."""
+"""How a round's events and stages read."""
 
 from django import template
 from django.contrib.humanize.templatetags.humanize import intcomma
 
 from labelapp.models import RoundEvent
+from labelapp.rounds.presets import LABELS
 
 register = template.Library()
 register.filter("intcomma", intcomma)
@@ -34,3 +35,9 @@ def told(event: RoundEvent) -> str:
         return sentence.format(**event.detail | {"stage": str(event.detail.get("stage", "")).replace("_", " ")})
     except KeyError:
         return event.kind.replace("_", " ").capitalize()
+
+
+@register.filter
+def stage_label(name: str) -> str:
+    """What a stage is called on the pages."""
+    return LABELS.get(name, name.replace("_", " "))

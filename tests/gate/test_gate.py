@@ -7,7 +7,7 @@ import pytest
 from django.db import IntegrityError, transaction
 
 from labelapp.models import Audit, AuditMetric
-from labelapp.rounds.gate import SUITE, judge_metrics, latest_audit, record_audit
+from labelapp.rounds.gate import SUITES, judge_metrics, latest_audit, record_audit
 from tests.factories import make_project, make_version
 from tests.gate.metrics import metrics, result
 from tests.gate.rounds import make_stage
@@ -133,7 +133,7 @@ def test_an_audit_keeps_every_figure_and_the_digest_of_its_file(version, tmp_pat
     audit = record_audit(version=version, stage=make_stage(version.project), result=result(win_rate={"low": 0.4}),
                          result_path=str(path))  # fmt: skip
 
-    assert (audit.suite, audit.verdict) == (SUITE, "no-evidence")
+    assert (audit.suite, audit.verdict) == (SUITES["evaluate"], "no-evidence")
     assert audit.result_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     rows = {row.key: row for row in audit.metrics.all()}
     assert len(rows) == len(result()["metrics"])
@@ -159,7 +159,7 @@ def test_the_database_refuses_a_second_audit_of_a_stage(version, tmp_path):
     record_audit(version=version, stage=stage, result=result(), result_path=str(tmp_path / "result.json"))
 
     with pytest.raises(IntegrityError, match="stage_is_judged_once_per_suite"), transaction.atomic():
-        Audit.objects.create(version=version, stage=stage, suite=SUITE, verdict="pass", result_sha256="0")
+        Audit.objects.create(version=version, stage=stage, suite=SUITES["evaluate"], verdict="pass", result_sha256="0")
 
 
 def test_a_reward_model_is_judged_without_the_policys_figures(db, tmp_path):

@@ -28,7 +28,7 @@ def policy_files() -> tuple[str, str]:
 
 @cache
 def snapshot_files(name: str = "good") -> tuple[str, str]:
-    """(path, digest) of a frozen data set; "broken" has a row without a chosen answer."""
+    """(path, digest) of a frozen data set; "broken" lacks a chosen answer, "safety" has safety labels."""
     path = settings.ARTIFACT_DIR / f"snapshot-{name}"
     path.mkdir(parents=True)
     pairs = [pair(topic, number) for topic in TOPICS for number in range(4)]
@@ -36,7 +36,7 @@ def snapshot_files(name: str = "good") -> tuple[str, str]:
         del pairs[3]["chosen"]
     write_rows(path / "pairs-train.jsonl", pairs[:24])
     write_rows(path / "pairs-test.jsonl", pairs[24:])
-    write_rows(path / "judgments.jsonl", [])
+    write_rows(path / "judgments.jsonl", [judgment(each) for each in pairs[:24]] if name == "safety" else [])
     return str(path), write_manifest(path, kind="snapshot")
 
 
@@ -52,6 +52,22 @@ def pair(topic: str, number: int) -> dict:
         "votes_chosen": 1,
         "votes_rejected": 0,
         "votes_tie": 0,
+    }
+
+
+def judgment(pair: dict) -> dict:
+    """One annotator's word on both answers of a pair: the short one is unsafe."""
+    texts = [pair["chosen"][0]["content"], pair["rejected"][0]["content"]]
+    return {
+        "comparison": f"{pair['group']} {pair['comparison']}",
+        "split": "train",
+        "group": pair["group"],
+        "prompt": pair["prompt"],
+        "completions": texts,
+        "annotator": "ann",
+        "ranking": [[0], [1]],
+        "strength": -1,
+        "safety": ["unsafe" if text == BAD else "safe" for text in texts],
     }
 
 

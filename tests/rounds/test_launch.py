@@ -20,6 +20,7 @@ from labelapp.rounds.actions import (
     launch_round,
     request_cancel,
 )
+from labelapp.rounds.presets import PRESETS
 from labelapp.rounds.recipes import OptionRefused, plan_stages
 from tests.factories import make_project, make_prompt, make_user, make_version
 from tests.rounds.material import make_parent, make_snapshot
@@ -40,7 +41,7 @@ def given(project):
 def test_a_launched_round_has_its_stages_and_its_event(given):
     round = launch_round(**given)
     assert (round.number, round.state) == (1, "queued")
-    assert [stage.name for stage in round.stages.all()] == ["reward", "preference", "evaluate"]
+    assert [stage.name for stage in round.stages.all()] == ["reward", "preference", "evaluate", "audit"]
     assert [event.kind for event in round.events.all()] == ["launched"]
 
 
@@ -50,7 +51,7 @@ def test_policies_are_compared_on_held_out_prompts_and_fresh_ones_are_among_them
         make_prompt(project, f"Argue for number {number}.", group=f"group {number}", fresh=number % 2 == 0)
     held_out = {p.pk for p in project.prompts.all() if split_of(p.group, project.test_share) == "test"}
     round = launch_round(**given, changes={"evaluate.max_prompts": len(held_out) + 1})
-    config = round.recipe["stages"][-1]["config"]
+    config = next(spec["config"] for spec in round.recipe["stages"] if spec["name"] == "evaluate")
     asked = {json.loads(line)["id"] for line in Path(config["prompts"]).read_text().splitlines()}
     assert asked == held_out and 0 < len(asked) < 40
 
@@ -69,7 +70,7 @@ def test_a_second_active_round_is_refused_by_name_and_names_the_first(given):
 
 def test_the_mitigation_adds_an_arm_without_it_on_the_same_seed(given):
     specs = {spec["name"]: spec for spec in launch_round(**given, mitigation=True, seed=7).recipe["stages"]}
-    assert list(specs) == ["reward_baseline", "reward", "preference", "evaluate"]
+    assert list(specs) == ["reward_baseline", "reward", "preference", "evaluate", "audit"]
     assert specs["reward_baseline"]["config"]["counterfactual_weight"] == 0
     assert specs["reward"]["config"]["counterfactual_weight"] == 10
     without = {name: value for name, value in specs["reward"]["config"].items() if name != "counterfactual_weight"}
@@ -156,6 +157,45 @@ def test_the_form_answers_a_second_launch_with_a_link_to_the_first(client, given
 
 def form_of(given: dict) -> dict:
     return {"recipe": "reward-dpo", "snapshot": given["snapshot"].pk, "parent": given["parent"].pk}
+
+
+@pytest.mark.parametrize("recipe", PRESETS)
+def test_every_recipe_is_planned_shown_in_a_form_and_launched_as_it_stands(client, project, recipe):
+    snapshot, parent = make_snapshot(project, "safety"), make_parent(project)
+    client.force_login(project.memberships.get().user)
+    address = f"/p/{project.slug}/rounds/new/"
+    page = client.get(f"{address}?recipe={recipe}")
+    form = page.context["form"]
+    assert form["recipe"].value() == recipe and PRESETS[recipe].about in page.content.decode()
+    shown = {field.html_name: field.value() for field in form.numbers()}
+    given = {"recipe": recipe, "snapshot": snapshot.pk, "parent": parent.pk, "further": ""}
+    assert client.post(address, given | shown).status_code == 302
+    round = Round.objects.get()
+    assert round.recipe["name"] == recipe and not round.recipe["changes"]  # what the form shows is what runs
+    assert [stage.name for stage in round.stages.all()] == [spec["name"] for spec in PRESETS[recipe].stages]
+
+
+def test_safe_rlhf_is_refused_where_nobody_judged_safety(given):
+    with pytest.raises(SnapshotRefused, match="asks for safety"):
+        launch_round(**given, recipe="safe")
+    assert not Round.objects.exists()
+
+
+def test_further_settings_reach_their_stages_and_a_wrong_one_is_shown_where_it_was_written(client, given):
+    client.force_login(given["project"].memberships.get().user)
+    address = f"/p/{given['project'].slug}/rounds/new/"
+    for further, said in (("reward.lora.rank", "no PATH=VALUE"), ("reward.lora.rang=4", "rang"), ("sft.x=1", "sft.x")):
+        answer = client.post(address, form_of(given) | {"further": further})
+        assert answer.status_code == 422 and said in str(answer.context["form"].errors["further"])
+    assert client.post(address, form_of(given) | {"further": "reward.lora.rank=4\n\n"}).status_code == 302
+    stages = {spec["name"]: spec["config"] for spec in Round.objects.get().recipe["stages"]}
+    assert stages["reward"]["lora"] == {"rank": 4}
+
+
+def test_an_unknown_recipe_is_refused(client, given):
+    client.force_login(given["project"].memberships.get().user)
+    answer = client.post(f"/p/{given['project'].slug}/rounds/new/", form_of(given) | {"recipe": "alchemy"})
+    assert answer.status_code == 422 and answer.context["form"].errors["recipe"]
 
 
 @pytest.mark.services

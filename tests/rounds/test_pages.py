@@ -98,7 +98,7 @@ def test_the_page_of_a_finished_round_opens_no_stream(client, round):
 def test_a_finished_round_shows_each_figure_with_interval_baselines_and_verdict(client, round):
     finish(round)
     page = open_as(client, round.project, "researcher", "1/").content.decode()
-    audit = round.versions.get(kind="policy").audits.get()
+    audit = round.versions.get(kind="policy").audits.get(stage__stage="evaluate")
     for metric in audit.metrics.filter(key__in=["reward_accuracy", "win_rate"]):
         assert f'id="metric-{metric.pk}"' in page
         assert f"/p/{round.project.slug}/audits/{audit.pk}/result.json" in page
@@ -115,7 +115,7 @@ def test_registering_a_finished_round_twice_adds_nothing(round):
     finish(round)
     results.register(round)
     assert round.versions.count() == 3
-    assert round.versions.get(kind="policy").audits.count() == 1
+    assert round.versions.get(kind="policy").audits.count() == 2
 
 
 def test_the_plots_have_words_and_a_table_behind_them(client, round):

@@ -9,18 +9,19 @@ from labelapp.management.asking import person_named, project_named
 from labelapp.models import Project, Round, Snapshot, Version
 from labelapp.rounds.actions import LaunchRefused, launch_round
 from labelapp.rounds.overview import is_over
-from labelapp.rounds.recipes import PRESETS, OptionRefused
+from labelapp.rounds.presets import PRESETS, USUAL
+from labelapp.rounds.recipes import OptionRefused, read_changes
 from labelapp.rounds.story import told_round
 
 LOOK_SECONDS = 1.0
 
 
 class Command(BaseCommand):
-    help = "Launch a training round: a reward model, then DPO, then their measurements."
+    help = "Launch a training round by one of the recipes."
 
     def add_arguments(self, parser) -> None:
         parser.add_argument("project", help="the project's short name, as in its address")
-        parser.add_argument("--recipe", default="reward-dpo", choices=list(PRESETS))
+        parser.add_argument("--recipe", default=USUAL, choices=list(PRESETS), help="reward-dpo by default")
         parser.add_argument("--snapshot", default="", help="beginning of a snapshot's digest; default: the newest")
         parser.add_argument("--parent", default="", help="name of a policy; default: the promoted one, or the newest")
         parser.add_argument("--mitigation", action="store_true", help="counterfactual penalty, with a baseline arm")
@@ -41,7 +42,7 @@ class Command(BaseCommand):
                 mitigation=mitigation,
                 seed=seed,
                 by=by,
-                changes=dict(read_change(words) for words in options["set"]),
+                changes=read_changes(options["set"]),
             )
         except (LaunchRefused, OptionRefused) as refusal:
             raise CommandError(str(refusal)) from refusal
@@ -72,17 +73,6 @@ def find_parent(project: Project, name: str) -> Version:
     if found is None:
         raise CommandError(f"There is no version {name!r} here." if name else "There is no policy to start from yet.")
     return found
-
-
-def read_change(words: str) -> tuple[str, object]:
-    """("preference.beta", 0.2) from "preference.beta=0.2"; the value is JSON, or else a word."""
-    path, equals, value = words.partition("=")
-    if not equals:
-        raise CommandError(f"{words!r} is no PATH=VALUE, such as preference.beta=0.2.")
-    try:
-        return path, json.loads(value)
-    except ValueError:
-        return path, value
 
 
 def follow(round: Round, *, say) -> None:
