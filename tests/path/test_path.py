@@ -91,9 +91,10 @@ def launch_and_watch(page: Page, address: str) -> Round:
     page.get_by_text("Numbers of the recipe").click()
     page.get_by_label("Reward model: epochs").fill("2")
     page.get_by_label("Held-out prompts to sample").fill("6")
+    page.get_by_label("Further settings").fill("audit.max_items=4\naudit.max_new_tokens=8")
     page.add_init_script(COUNT_UPDATES)
     page.get_by_role("button", name="Launch").click()
-    expect(page.locator("[data-state]")).to_have_text("done", timeout=2 * MINUTE)
+    expect(page.locator("[data-state]")).to_have_text("done", timeout=4 * MINUTE)
     assert page.evaluate("window.updates") >= 3
     return Round.objects.get(kind=Round.Kind.TRAINING)
 
