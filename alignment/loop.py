@@ -71,6 +71,19 @@ class Best:
         self.step, self.value = state["step"], state["value"]
 
 
+class Ending:
+    """Why the run must end before its last step, or nothing; an attempt that goes on from there must know."""
+
+    def __init__(self) -> None:
+        self.reason = ""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"reason": self.reason}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.reason = state.get("reason", "")  # an older state has none
+
+
 def train(
     job: Job,
     plan: Optimization,
@@ -97,14 +110,14 @@ def train(
     Raises:
         NonFiniteStep, JobError; Stopped after SIGTERM, with the state saved.
     """
-    optimizer, stop, best = make_optimizer(model, plan), StopSignal(), Best(watch)
-    parts = {**(parts or {}), "best": best}
+    optimizer, stop, best, ending = make_optimizer(model, plan), StopSignal(), Best(watch), Ending()
+    parts = {**(parts or {}), "best": best, "ending": ending}
     progress = load_state(job, model, optimizer, parts)
     metrics = Metrics(job.output, steps, progress.seconds)
     watch_every = plan.watch_every or max(1, steps // WATCHES)
-    done, reason = progress.step, ""
+    done = progress.step
     model.train()  # for activation checkpointing and an adapter's dropout; a loaded model has none
-    while done < steps and not reason:
+    while done < steps and not ending.reason:
         started, step = time.monotonic(), take_step(done)
         rate = plan.learning_rate * schedule(done, steps, warmup_share=plan.warmup_share, shape=plan.schedule)
         norm = clipped_step(
@@ -113,17 +126,17 @@ def train(
         done += 1
         speed = step.tokens / max(1e-9, time.monotonic() - started)
         values = {**step.values, "gradient_norm": norm, "learning_rate": rate, "tokens_per_second": speed}
-        reason = next(filter(None, (guard.reason(values) for guard in guards)), "")
-        if watch and (done % watch_every == 0 or done == steps or reason):
+        ending.reason = next(filter(None, (guard.reason(values) for guard in guards)), "")
+        if watch and (done % watch_every == 0 or done == steps or ending.reason):
             with evaluating(model):
                 values |= watch.measure()
             keep_best(job, model, best, done, values[watch.key])
         metrics.write(done, **values)
         if stop.requested or done % plan.checkpoint_every == 0 or done == steps:
             save_state(job, model, optimizer, step=done, seconds=metrics.seconds, parts=parts)
-        if stop.requested and done < steps and not reason:
+        if stop.requested and done < steps and not ending.reason:
             raise Stopped(f"stopped after step {done} of {steps}")
-    return finish(job, model, best, done, reason)
+    return finish(job, model, best, done, ending.reason)
 
 
 def keep_best(job: Job, model: torch.nn.Module, best: Best, done: int, value: float) -> None:

@@ -76,7 +76,7 @@ def value_model(
         model = value_from_reward(job.input_path(judge), setting.tokenizer, head)
     else:
         raise JobError(f"a value model begins as the input {judge!r}, which is not given; set value.source to policy")
-    prepare_for_training(model, config, job.seed)
+    prepare_for_training(model, config, job)
     return model
 
 

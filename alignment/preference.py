@@ -97,7 +97,7 @@ def train(job: Job, config: PreferenceConfig, model: PreTrainedModel, data: Data
     No clock is among them: a run that was killed and resumed ends in the very same artifact.
     """
     kind = unpaired if config.loss == "kto" else paired
-    passes = Passes(pad_id, precision=prepare_for_training(model, config, job.seed))
+    passes = Passes(pad_id, precision=prepare_for_training(model, config, job))
     reference, held_out_reference = references(job, config, model, data, kind, passes)
     plan, lengths = config.optimization, [item.tokens for item in data.train]
     steps = step_count(len(lengths), batch_size=plan.batch_size, epochs=plan.epochs, max_steps=plan.max_steps)

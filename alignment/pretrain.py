@@ -75,7 +75,7 @@ def train(
     job: Job, config: PretrainConfig, model: PreTrainedModel, tokens: torch.Tensor, held_out: torch.Tensor
 ) -> dict[str, Any]:
     """The run, from the saved state where there is one; returns facts for the card."""
-    plan, precision = config.optimization, prepare_for_training(model, config, job.seed)
+    plan, precision = config.optimization, prepare_for_training(model, config, job)
     loss_of = torch.compile(block_loss, dynamic=False) if config.compile else block_loss
     end = int(tokens[0]) if config.separate_documents else None  # the stream begins with an end token
     count = len(blocks_of(tokens, config.context, seed=job.seed, epoch=0)) // plan.batch_size * plan.batch_size

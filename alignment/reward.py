@@ -92,7 +92,7 @@ def train(
     No clock is among them: a run that was killed and resumed ends in the very same artifact.
     """
     plan, lengths = config.optimization, [example.tokens for example in data.train]
-    precision = prepare_for_training(model, config, job.seed)
+    precision = prepare_for_training(model, config, job)
     steps = step_count(len(lengths), batch_size=plan.batch_size, epochs=plan.epochs, max_steps=plan.max_steps)
     learners, (natural, templates) = learners_of(data, config), swaps
 

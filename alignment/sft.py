@@ -156,7 +156,7 @@ def train(
     padding: int,
 ) -> dict[str, Any]:
     """The run, from the saved state where there is one; returns facts for the card. `unseen` choose the weights."""
-    plan, precision = config.optimization, prepare_for_training(model, config, job.seed)
+    plan, precision = config.optimization, prepare_for_training(model, config, job)
     if config.packing:
         demand_packing(model)
     capacity = config.max_length if config.packing else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,9 +11,11 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from alignment.config import Job
 from alignment.models.adapters import attach
 
 BLOCK = 256  # query rows a block: later blocks alone see all keys, so a quarter or more of the products is saved
+CHOICE = "precision.txt"  # beside the state: what "auto" came to
 WORTH_IT = 1.5  # bf16 is less exact, so "auto" takes it only where products are this many times faster
 
 
@@ -22,10 +25,21 @@ def autocast(precision: str) -> torch.autocast:
     return torch.autocast(kind, torch.bfloat16, enabled=precision == "bf16")
 
 
-def chosen_precision(precision: str) -> str:
-    """fp32 or bf16; "auto" measures a matrix product of either kind first (a tenth of a second)."""
+def chosen_precision(precision: str, job: Job) -> str:
+    """fp32 or bf16; "auto" measures a matrix product of either kind first (a tenth of a second).
+
+    A resumed run keeps what its first attempt chose: measured again on a busy machine, it might be the other.
+    """
     if precision != "auto":
         return precision
+    earlier = Path(job.resume_from or job.output) / CHOICE
+    noted = earlier.read_text() if job.resume_from and earlier.is_file() else ""
+    chosen = noted or _faster()  # a kill may have left nothing in the file: then no step was taken
+    (Path(job.output) / CHOICE).write_text(chosen)
+    return chosen
+
+
+def _faster() -> str:
     return "bf16" if _seconds(torch.float32) > WORTH_IT * _seconds(torch.bfloat16) else "fp32"
 
 
@@ -93,7 +107,7 @@ AttentionInterface.register("blockwise", blockwise_attention)
 AttentionMaskInterface.register("blockwise", blockwise_mask)
 
 
-def prepare_for_training(model: PreTrainedModel, config: Any, seed: int) -> str:
+def prepare_for_training(model: PreTrainedModel, config: Any, job: Job) -> str:
     """Make a loaded model ready for `loop.train` as a stage's config asks; every training stage calls this once.
 
     Attaches `config.lora`, has layers run again in the backward pass where `config.optimization` says
@@ -105,10 +119,10 @@ def prepare_for_training(model: PreTrainedModel, config: Any, seed: int) -> str:
         The precision chosen, "fp32" or "bf16", for `autocast` around each forward pass.
     """
     if getattr(config, "lora", None):
-        attach(model, config.lora, seed)
+        attach(model, config.lora, job.seed)
     if config.optimization.activation_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    chosen = chosen_precision(config.precision)
+    chosen = chosen_precision(config.precision, job)
     if chosen == "bf16" and not torch.cuda.is_available():
         model.set_attn_implementation("blockwise")
     return chosen

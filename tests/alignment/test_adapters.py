@@ -154,11 +154,12 @@ def test_a_policy_with_an_adapter_samples_from_it(policy, tokenizer):
 
 
 @pytest.mark.parametrize("lora", [None, Lora(rank=4, dropout=0.3)])
-def test_layers_that_run_again_give_the_same_gradients(parent, lora):
+def test_layers_that_run_again_give_the_same_gradients(tmp_path, parent, lora):
     def gradients(activation_checkpointing):
         plan = Optimization(activation_checkpointing=activation_checkpointing)
         model = load_policy(parent.path)
-        prepare_for_training(model, SimpleNamespace(lora=lora, optimization=plan, precision="fp32"), seed=0)
+        config = SimpleNamespace(lora=lora, optimization=plan, precision="fp32")
+        prepare_for_training(model, config, make_job("sft", tmp_path, {}))
         disturb(model).train()
         torch.manual_seed(5)
         calls = []

@@ -194,6 +194,16 @@ def test_a_guard_ends_the_run_with_its_reason_and_the_best_weights(tmp_path):
     assert "over its limit 0.5: lower the learning rate" in facts["stopped_early"]
 
 
+def test_a_run_that_a_guard_ended_and_a_kill_met_is_still_ended(tmp_path):
+    guard = Guard("loss", limit=0.5, remedy="lower the learning rate")
+    plan = Optimization(learning_rate=0.9, watch_every=1, checkpoint_every=1)
+    layer, facts = descend(job_to(tmp_path / "a"), [0.2, 0.1, 0.3], steps=3, plan=plan, guards=[guard])
+    again = job_to(tmp_path / "b", resume_from=str(tmp_path / "a"))  # its state was saved, its checkpoint was not
+    resumed, told = descend(again, [0.9], steps=3, plan=plan, guards=[guard])
+    assert told == facts and torch.equal(resumed.weight, layer.weight)
+    assert lines(tmp_path / "b") == []
+
+
 def test_a_figure_that_is_no_number_is_not_within_a_limit():
     guard = Guard("kl", limit=1.0, remedy="look")
     assert guard.reason({"kl": math.nan}) and not guard.reason({"kl": 1.0}) and not guard.reason({})

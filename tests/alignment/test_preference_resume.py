@@ -1,14 +1,13 @@
 """A preference run that is cut off again and again, at any moment, ends in the very artifact of an unbroken one."""
 
 import random
-import time
 
 import pytest
 
 from alignment.models import sequences
+from tests.alignment.kills import assert_kills_change_nothing
 from tests.alignment.snapshots import make_job, metrics_of, planted_pairs, write_snapshot
 from tests.alignment.stages import FAST, run
-from tests.alignment.test_resume import start, wait_for_steps
 
 PLAN = {**FAST, "batch_size": 8, "epochs": 1, "checkpoint_every": 3, "watch_every": 5}
 CASES = {
@@ -59,18 +58,6 @@ def test_runs_cut_off_within_a_step_end_in_the_same_artifact(tmp_path, jobs, cas
     assert result["checkpoint"]["sha256"] == whole["checkpoint"]["sha256"]
 
 
-@pytest.mark.slow
-def test_several_kills_at_random_moments_change_nothing(tmp_path, jobs):
-    _, whole = run(jobs("whole", "lora", epochs=3), tmp_path)  # far more steps than pass before the last kill
-    draw, last = random.Random(0), None
-    for attempt in range(3):
-        job = jobs(f"attempt {attempt}", "lora", last, epochs=3)
-        process = start(job, tmp_path)
-        wait_for_steps(process, tmp_path / f"attempt {attempt}", draw.randint(4, 5))
-        time.sleep(draw.random() / 10)
-        process.kill()
-        process.wait()
-        last = job.output
-    _, result = run(jobs("again", "lora", last, epochs=3), tmp_path)
-    assert metrics_of(tmp_path / "again")[0]["step"] > 3
-    assert result["checkpoint"]["sha256"] == whole["checkpoint"]["sha256"]
+@pytest.mark.parametrize("case", ["lora", "kto"])
+def test_kills_at_random_moments_change_nothing(tmp_path, jobs, case):
+    assert_kills_change_nothing(jobs("unused", case, epochs=2), tmp_path)

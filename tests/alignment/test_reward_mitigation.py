@@ -1,7 +1,6 @@
 """The mitigation inside the stage reward: what it makes of the data, its terms, and what it does to a trained model."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,7 +35,6 @@ from tests.alignment.snapshots import (
     write_snapshot,
 )
 from tests.alignment.stages import FAST, run
-from tests.alignment.test_resume import start, wait_for_steps
 
 CPU = torch.device("cpu")
 
@@ -284,19 +282,3 @@ def test_all_of_it_together_is_one_run_that_says_what_it_did(tmp_path, parent):
     last = metrics_of(tmp_path / "out")[-1]
     assert {"length_penalty", "length_split", "head_overlap", "counterfactual_penalty", "heaviest_group",
             "vote_nats"} <= set(last)  # fmt: skip
-
-
-@pytest.mark.slow
-def test_a_killed_run_with_all_of_it_resumes_to_the_very_same_artifact(tmp_path, parent):
-    snapshot = voted_snapshot(tmp_path / "s")
-    config = {"optimization": {**FAST, "batch_size": 4, "checkpoint_every": 3}, "mitigation": EVERYTHING}
-    jobs = {name: make_job("reward", tmp_path / name, config, snapshot=snapshot, parent=parent)
-            for name in ("whole", "killed", "again")}  # fmt: skip
-    _, expected = run(jobs["whole"], tmp_path)
-    killed = start(jobs["killed"], tmp_path)
-    wait_for_steps(killed, tmp_path / "killed", 8)
-    killed.kill()
-    killed.wait()
-    _, result = run(replace(jobs["again"], resume_from=str(tmp_path / "killed")), tmp_path)
-    assert metrics_of(tmp_path / "again")[0]["step"] >= 6
-    assert result["checkpoint"]["sha256"] == expected["checkpoint"]["sha256"]

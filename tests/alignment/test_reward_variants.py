@@ -244,7 +244,7 @@ def test_layers_that_run_again_and_an_adapters_dropout_give_the_same_gradients(t
         batch = batch_of(read_data(tokenizer, tmp_path / "s", config, seed=0).train, [], torch.device("cpu"))
         torch.manual_seed(0)
         model = reward_from_policy(parent.path, head_names(config.heads))
-        prepare_for_training(model, config, seed=0)
+        prepare_for_training(model, config, make_job("reward", tmp_path, {}))
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter)  # at its start an adapter says nothing, whatever is dropped
@@ -261,7 +261,7 @@ def test_a_cut_batch_meets_the_dropout_that_its_scores_had(tmp_path, parent):
     config = build(RewardConfig, {"lora": {"rank": 2, "dropout": 0.5}})
     torch.manual_seed(0)
     model = reward_from_policy(parent.path)
-    prepare_for_training(model, config, seed=0)
+    prepare_for_training(model, config, make_job("reward", tmp_path, {}))
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter)
