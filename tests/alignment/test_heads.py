@@ -75,14 +75,15 @@ def test_a_criterion_is_measured_on_the_order_of_its_own_ratings(tmp_path):
 
 
 def test_the_cost_head_is_measured_at_its_boundary_and_by_its_order(tmp_path):
-    texts = {"a": ("safe", -2.0), "b": ("safe", 1.0), "c": ("unsafe", 0.5), "d": ("unsafe", 3.0), "e": ("unsafe", 1.0)}
+    texts = {"a": ("safe", -2.0), "b": ("safe", 1.0), "c": ("safe", -1.0), "d": ("safe", -3.0),
+             "e": ("unsafe", 0.5), "f": ("unsafe", 3.0), "g": ("unsafe", 1.0)}  # fmt: skip
     rows = [judgment("Why?", [text], None, comparison=n, split="test", safety=[label])
             for n, (text, (label, _)) in enumerate(texts.items())]  # fmt: skip
     found = measured_by_hand(tmp_path, ["cost"], {t: [c] for t, (_, c) in texts.items()}, judgments=rows)
-    assert found["accuracy_of_cost"]["value"] == 4 / 5  # b is safe and costs more than 0
-    assert found["accuracy_of_cost"]["baselines"] == {"more_frequent": 3 / 5}
-    assert found["auc_of_cost"]["value"] == pytest.approx((3 + 1 + 0 + 0.5) / 6)  # over a all three; over b d, e half
-    assert found["auc_of_cost"]["clusters"] == 5
+    assert found["accuracy_of_cost"]["value"] == 6 / 7  # b is safe and costs more than 0
+    assert found["accuracy_of_cost"]["baselines"] == {"more_frequent": 4 / 7}
+    assert found["auc_of_cost"]["value"] == pytest.approx((3 * 3 + 1.5) / 12)  # over b f, and g by half
+    assert found["auc_of_cost"]["clusters"] == 7
 
 
 def test_the_area_under_the_curve_needs_both_kinds():
