@@ -24,6 +24,7 @@ from alignment.data.pairs import EncodedPair, Pair, encode_pairs, part_groups, r
 from alignment.data.safety import safe_side_wins
 from alignment.data.text import load_tokenizer
 from alignment.loop import Guard, Step, Watch
+from alignment.mitigation.groups import GroupWeights, balanced_weights, read_groups
 from alignment.models.card import card_of
 from alignment.models.checkpoints import load_policy, save_checkpoint
 from alignment.models.precision import prepare_for_training
@@ -75,12 +76,27 @@ def read_data(tokenizer: PreTrainedTokenizerBase, snapshot: Path, config: Prefer
     kept, set_aside = part_groups(rows, share=VALIDATION_SHARE, most=VALIDATION_ROWS)
     if kto and unpaired.prompt_count(set_aside) < 2:  # without a second prompt there is no baseline
         kept, set_aside = rows, []
+    if not kto:  # after the split, which the prompts' own groups decide
+        kept, set_aside = (regrouped(some, config.mitigation.groups_file) for some in (kept, set_aside))
     encoded, dropped = encode(kept)
     if not encoded:
         what = "labeled completion" if kto else "training pair"
         limit = f"{config.max_length} tokens"
         raise JobError(f"{snapshot} has no {what} of at most {limit}; freeze more judgments or raise max_length")
+    encoded = balanced(encoded) if config.mitigation.group_balance else encoded
     return Data(encoded, encode(set_aside)[0], dropped)
+
+
+def regrouped(pairs: Sequence[Pair], path: str) -> list[Pair]:
+    """The pairs in the groups that a JSON file gives their comparisons. Raises JobError."""
+    groups = read_groups(path)
+    return [pair._replace(group=groups.get(str(pair.comparison), pair.group)) for pair in pairs]
+
+
+def balanced(pairs: Sequence[EncodedPair]) -> list[EncodedPair]:
+    """The pairs with weights that let their groups count alike."""
+    weights = balanced_weights([pair.group for pair in pairs], rows=[pair.weight for pair in pairs])
+    return [pair._replace(weight=pair.weight * weight) for pair, weight in zip(pairs, weights, strict=True)]
 
 
 def read_decisive(snapshot: Path, config: PreferenceConfig) -> list[Pair]:
@@ -101,22 +117,62 @@ def train(job: Job, config: PreferenceConfig, model: PreTrainedModel, data: Data
     reference, held_out_reference = references(job, config, model, data, kind, passes)
     plan, lengths = config.optimization, [item.tokens for item in data.train]
     steps = step_count(len(lengths), batch_size=plan.batch_size, epochs=plan.epochs, max_steps=plan.max_steps)
+    groups = group_weights(data, config)
 
     def take_step(step: int) -> Step:
         rows = batch_at(lengths, batch_size=plan.batch_size, seed=job.seed, step=step)
         batch = [data.train[i] for i in rows]
-        weights = torch.tensor([item.weight for item in batch])
         known = None if reference is None else reference[rows]
-        values = kind.accumulate(model, batch, known, weights, config, passes)
+        weights = torch.tensor([item.weight for item in batch])
+        if groups:
+            values = robust_step(model, rows, batch, known, weights, groups, config, passes)
+        else:
+            values = kind.accumulate(model, batch, known, weights, config, passes)
         return Step(values[paired.loss_key(config.loss)], sum(row.tokens for row in kind.rows_of(batch)), values)
 
     def measure() -> dict[str, float]:
         return kind.measure(model, data.validation, held_out_reference, config, passes)
 
-    watch = Watch(measure, "validation_loss", higher_is_better=False) if data.validation else None
-    facts = loop.train(job, plan, model, steps=steps, take_step=take_step, watch=watch, guards=guards_of(config))
+    decides = "validation_worst_loss" if groups else "validation_loss"
+    watch = Watch(measure, decides, higher_is_better=False) if data.validation else None
+    how = {"parts": {"groups": groups} if groups else {}, "watch": watch, "guards": guards_of(config)}
+    facts = loop.train(job, plan, model, steps=steps, take_step=take_step, **how)
     counts = {"pairs": len(data.train), "validation_pairs": len(data.validation)}
-    return {**counts, "precision": passes.precision, **facts}
+    found = {"group_weights": groups.by_name()} if groups else {}
+    return {**counts, **found, "precision": passes.precision, **facts}
+
+
+def group_weights(data: Data, config: PreferenceConfig) -> GroupWeights | None:
+    """Those that follow the worst-off group, where the config asks for them."""
+    how = config.mitigation
+    if not how.group_rate:
+        return None
+    steps = {"rate": how.group_rate, "adjustment": how.group_adjustment, "floor": how.group_floor}
+    return GroupWeights([pair.group for pair in data.train], **steps)
+
+
+def robust_step(
+    model: PreTrainedModel,
+    rows: Sequence[int],
+    pairs: Sequence[EncodedPair],
+    reference: Tensor | None,
+    weights: Tensor,
+    groups: GroupWeights,
+    config: PreferenceConfig,
+    passes: Passes,
+) -> dict[str, float]:
+    """`paired.accumulate` of these training rows under their groups' weights, which then follow the losses.
+
+    Source: Sagawa et al. 2020, arXiv:1911.08731, algorithm 1; on DPO and IPO as in Ramesh et al. 2024,
+    arXiv:2405.20304, algorithm 1.
+    """
+
+    def observe(losses: Tensor) -> None:
+        groups.observe(rows, losses, weights)
+
+    counted = groups.row_weights(rows, weights)
+    values = paired.accumulate(model, pairs, reference, counted, config, passes, observe)
+    return {**values, "heaviest_group": groups.weights.max().item()}
 
 
 def references(

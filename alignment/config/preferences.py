@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from alignment.config.job import build, require
-from alignment.config.mitigation import Mitigation
+from alignment.config.mitigation import Groups, Mitigation
 from alignment.config.training import PRECISIONS, lora, optimization
 
 REWARD, COST = "reward", "cost"  # heads: of the overall preference, and of safety; the others are named by criteria
@@ -143,6 +143,7 @@ class PreferenceConfig:
     beta: float = 0.1  # reward a nat of log-ratio; IPO's tau; ORPO's lambda; SimPO wants 2 to 10
     label_smoothing: float = 0.0  # share of labels taken to be wrong; sigmoid: cDPO; robust: unbiased
     terms: Any = None
+    mitigation: Any = None  # how groups of comparisons weigh
     unpaired: Any = None  # for kto
     rows: str = ""  # for kto, JSONL: {"prompt", "completion", "label": true or false}, and "weight" where it is not 1
     max_length: int = 512
@@ -162,6 +163,9 @@ class PreferenceConfig:
         terms = built(Terms, self.terms)
         require_terms(self.loss, terms)
         object.__setattr__(self, "terms", terms)
+        how = built(Groups, self.mitigation)
+        require(self.loss != "kto" or how == Groups(), "mitigation", how, "no groups: kto learns from no comparisons")
+        object.__setattr__(self, "mitigation", how)
         object.__setattr__(self, "unpaired", built(Unpaired, self.unpaired))
         object.__setattr__(self, "lora", lora(self.lora))
         object.__setattr__(self, "optimization", optimization(self.optimization))

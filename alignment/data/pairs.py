@@ -34,6 +34,7 @@ class EncodedPair(NamedTuple):
     rejected: list[int]
     margin: float
     weight: float = 1.0  # 1 over the pairs that the same comparison yields, times the comparison's own weight
+    group: str = ""
 
     @property
     def tokens(self) -> int:
@@ -102,5 +103,5 @@ def encode_pairs(
         else:
             share = 1.0 if pair.comparison is None else 1 / counts[pair.comparison]
             weight = share * weight_of(pair.comparison)
-            encoded.append(EncodedPair(*fitting, margin=pair.margin, weight=weight))
+            encoded.append(EncodedPair(*fitting, margin=pair.margin, weight=weight, group=pair.group))
     return encoded, dropped

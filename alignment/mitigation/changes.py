@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from alignment.config import JobError
 from alignment.data.judgments import Judgment, sign
 from alignment.data.labels import Judged, Label
 from alignment.data.text import Messages
 from alignment.mitigation.annotators import Votes
 from alignment.mitigation.counterfactual import gender_matters, swap
-from alignment.mitigation.groups import balanced_weights
+from alignment.mitigation.groups import balanced_weights, read_groups
 
 
 def grouped(comparisons: Sequence[Judged], path: str) -> list[Judged]:
     """The comparisons in the groups that a JSON file gives them by name. Raises JobError."""
-    if not path:
-        return list(comparisons)
-    try:
-        groups = json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
-        raise JobError(f"cannot read the groups in {path}: {error}") from error
-    if not isinstance(groups, dict):
-        raise JobError(f'{path} must hold one JSON object: {{"comparison": "group"}}')
-    return [replace(one, group=str(groups.get(one.name, one.group))) for one in comparisons]
+    groups = read_groups(path)
+    return [replace(one, group=groups.get(one.name, one.group)) for one in comparisons]
 
 
 def augmented(comparisons: Sequence[Judged]) -> list[Judged]:

@@ -2,29 +2,53 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import json
 from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from alignment.config import JobError
 from alignment.losses.mitigation import group_means, group_row_weights, raised_group_weights
 
 LIMIT = 5.0  # no row counts more than so many times, or less than 1 / LIMIT times
 MEMORY = 0.9  # of a group's running loss: a batch may hold few of its rows, or none
 
 
-def balanced_weights(groups: Sequence[Hashable], wanted: Mapping[Hashable, float] | None = None) -> list[float]:
+def read_groups(path: str) -> dict[str, str]:
+    """The groups that a JSON file gives comparisons by name; none without a path. Raises JobError."""
+    if not path:
+        return {}
+    try:
+        groups = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise JobError(f"cannot read the groups in {path}: {error}") from error
+    if not isinstance(groups, dict):
+        raise JobError(f'{path} must hold one JSON object: {{"comparison": "group"}}')
+    return {name: str(group) for name, group in groups.items()}
+
+
+def balanced_weights(
+    groups: Sequence[Hashable],
+    wanted: Mapping[Hashable, float] | None = None,
+    rows: Sequence[float] | None = None,
+) -> list[float]:
     """The weight of each row that brings its group from its own share to the wanted one; equal shares unless named.
 
     Clipped to 1/5 to 5: a group of two rows cannot speak for a fifth of the world.
 
+    Args:
+        rows: how much each row counts already, 1 unless given: the pairs of a ranking are one judgment together.
+
     Source: Kamiran & Calders 2012, "Data preprocessing techniques for classification without discrimination".
     """
-    sizes = Counter(groups)
-    shares = wanted or {group: 1 / len(sizes) for group in sizes}
-    weight = {g: min(LIMIT, max(1 / LIMIT, shares[g] * len(groups) / size)) for g, size in sizes.items()}
+    sizes: dict[Hashable, float] = {}
+    for group, counted in zip(groups, rows or [1.0] * len(groups), strict=True):
+        sizes[group] = sizes.get(group, 0.0) + counted
+    shares, whole = wanted or {group: 1 / len(sizes) for group in sizes}, sum(sizes.values())
+    weight = {g: min(LIMIT, max(1 / LIMIT, shares[g] * whole / size)) for g, size in sizes.items()}
     return [weight[group] for group in groups]
 
 
@@ -62,7 +86,7 @@ class GroupWeights:
         return found.to(weights)
 
     def observe(self, rows: Sequence[int], losses: Tensor, weights: Tensor) -> None:
-        """Raise the weights of the groups that fare badly. Losses: of these rows, shape (B,), in nats."""
+        """Raise the weights of the groups that fare badly. Losses: of these rows, shape (B,)."""
         losses, weights = (given.detach().to("cpu", torch.float64) for given in (losses, weights))
         means = group_means(losses, self.numbers[list(rows)], weights, len(self.names))
         running = torch.where(self.losses.isnan(), means, MEMORY * self.losses + (1 - MEMORY) * means)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from alignment.data.batches import micro_batches
-from alignment.data.pairs import EncodedPair
+from alignment.data.pairs import FEWEST_SET_ASIDE, EncodedPair
 from alignment.losses.preference import (
     direct_preference,
     hinge_preference,
@@ -74,21 +76,28 @@ def accumulate(
     weights: Tensor,
     config: Any,
     passes: Passes,
+    observe: Callable[[Tensor], None] | None = None,
 ) -> dict[str, float]:
     """Add the gradient of the weighted mean loss of B pairs with weights (B,); returns the step's figures.
 
     How the pairs are cut into passes changes nothing but memory.
+
+    Args:
+        observe: is told the losses (B,) of the pairs, without a graph.
     """
-    policy, losses = torch.zeros(len(pairs), 2, device=model.device), 0.0
+    policy, losses = torch.zeros(len(pairs), 2, device=model.device), torch.zeros(len(pairs), device=model.device)
     shares = (weights / weights.sum()).to(model.device)
     for group in micro_batches([2 * p.tokens for p in pairs], range(len(pairs)), passes.tokens):
         some = [pairs[i] for i in group]
         logprobs = sequence_logprobs(model, rows_of(some), passes).view(-1, 2)
         known = None if reference is None else reference[group]
-        loss = (pair_losses(logprobs, known, lengths_of(some, logprobs), config) * shares[group]).sum()
-        loss.backward()
-        policy[group], losses = logprobs.detach(), losses + loss.item()
-    return {loss_key(config.loss): losses, **figures(policy, reference, lengths_of(pairs, policy), config)}
+        found = pair_losses(logprobs, known, lengths_of(some, logprobs), config)
+        (found * shares[group]).sum().backward()
+        policy[group], losses[group] = logprobs.detach(), found.detach()
+    if observe:
+        observe(losses)
+    mean = (losses * shares).sum().item()
+    return {loss_key(config.loss): mean, **figures(policy, reference, lengths_of(pairs, policy), config)}
 
 
 def lengths_of(pairs: Sequence[EncodedPair], like: Tensor) -> Tensor:
@@ -133,8 +142,20 @@ def figures(policy: Tensor, reference: Tensor | None, tokens: Tensor, config: An
 def measure(
     model: PreTrainedModel, pairs: Sequence[EncodedPair], reference: Tensor | None, config: Any, passes: Passes
 ) -> dict[str, float]:
-    """The loss and the accuracy on held-out pairs."""
+    """The loss and the accuracy on held-out pairs; with weights that follow the worst-off group also its loss."""
     policy = frozen_logprobs(model, rows_of(pairs), passes).view(-1, 2)
     tokens = lengths_of(pairs, policy)
     losses, found = pair_losses(policy, reference, tokens, config), figures(policy, reference, tokens, config)
-    return {"validation_loss": losses.mean().item(), "validation_accuracy": found["accuracy"]}
+    worst = {}
+    if config.mitigation.group_rate:
+        worst["validation_worst_loss"] = worst_off(losses.tolist(), [pair.group for pair in pairs])
+    return {"validation_loss": losses.mean().item(), **worst, "validation_accuracy": found["accuracy"]}
+
+
+def worst_off(losses: Sequence[float], groups: Sequence[str]) -> float:
+    """Mean loss of the worst-off group that has enough rows to tell; of all rows where none has."""
+    by_group: dict[str, list[float]] = defaultdict(list)
+    for loss, group in zip(losses, groups, strict=True):
+        by_group[group].append(loss)
+    means = [fmean(found) for found in by_group.values() if len(found) >= FEWEST_SET_ASIDE]
+    return max(means, default=fmean(losses))

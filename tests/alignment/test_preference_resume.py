@@ -15,6 +15,7 @@ CASES = {
     "lora": {"lora": {"rank": 4, "dropout": 0.1}, "terms": {"nll_weight": 0.1}},
     "kto": {"loss": "kto"},
     "orpo": {"loss": "orpo"},
+    "groups": {"mitigation": {"group_rate": 0.3}},
 }
 
 
