@@ -63,7 +63,10 @@ def show_help(argv: list[str]) -> int:
     """The tutorial, or all about one stage."""
     from alignment.help import stage_help, tutorial
 
-    print(stage_help(argv[0]) if argv[0] in CONFIGS else tutorial())
+    try:
+        print(stage_help(argv[0]) if argv[0] in CONFIGS else tutorial(), flush=True)
+    except BrokenPipeError:  # a reader such as `head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the last flush, at the exit, would fail again
     return EXIT_DONE
 
 

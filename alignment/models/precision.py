@@ -121,7 +121,7 @@ def prepare_for_training(model: PreTrainedModel, config: Any, job: Job) -> str:
     if getattr(config, "lora", None):
         attach(model, config.lora, job.seed)
     if config.optimization.activation_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable()
     chosen = chosen_precision(config.precision, job)
     if chosen == "bf16" and not torch.cuda.is_available():
         model.set_attn_implementation("blockwise")

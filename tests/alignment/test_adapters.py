@@ -153,6 +153,7 @@ def test_a_policy_with_an_adapter_samples_from_it(policy, tokenizer):
     assert torch.allclose(logprobs, torch.tensor(found.logprobs), atol=1e-4)
 
 
+@pytest.mark.filterwarnings("error::FutureWarning")  # what the next transformers drops
 @pytest.mark.parametrize("lora", [None, Lora(rank=4, dropout=0.3)])
 def test_layers_that_run_again_give_the_same_gradients(tmp_path, parent, lora):
     def gradients(activation_checkpointing):

@@ -1,6 +1,7 @@
 """What a newcomer is told is what runs."""
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -66,6 +67,17 @@ def test_a_stages_own_defaults_are_told():
     """The stages that sample change the optimizer's defaults."""
     shown = stage_help("grpo")
     assert "learning_rate = 1e-05" in shown and 'schedule = "constant"' in shown and "batch_size = 64" in shown
+
+
+@pytest.mark.parametrize("words", [["--help"], ["grpo", "--help"]])
+def test_a_reader_who_has_seen_enough_ends_the_help_in_peace(words):
+    """As `| head -1` does: nobody reads the pipe any more."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "alignment", *words]
+    found = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, timeout=60)
+    os.close(writer)
+    assert (found.returncode, found.stderr) == (EXIT_DONE, b"")
 
 
 def test_help_needs_no_torch():
