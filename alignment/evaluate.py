@@ -1,6 +1,7 @@
 """The stage `evaluate`: a reward model on held-out pairs and counterfactuals, and a policy against its parent.
 
-Inputs: snapshot, reward; reward_baseline (the arm without the mitigation); policy and parent; gold with checkpoints.
+Inputs: snapshot, reward; reward_baseline (the arm without the mitigation) or reward_champion (the model in use so far);
+policy and parent; gold with checkpoints.
 Every figure can be traced: items.jsonl holds each comparison's scores, samples.jsonl each sampled answer with its
 reward, curve.jsonl the points of over-optimisation.
 """
@@ -20,6 +21,8 @@ from alignment.measures.policies import compare_policies, enough_samples, read_p
 from alignment.measures.rewardbench import bench_measures, bench_texts, read_bench
 from alignment.progress import Progress
 
+BESIDE = {"reward_baseline": "mitigated minus baseline, paired", "reward_champion": "new minus champion, paired"}
+
 
 def run(job: Job, config: EvaluateConfig) -> dict[str, Any]:
     """Measure everything the inputs allow. Inputs: snapshot, reward; optionally reward_baseline, policy with parent."""
@@ -27,6 +30,8 @@ def run(job: Job, config: EvaluateConfig) -> dict[str, Any]:
         raise JobError(
             "a policy is compared with its parent: name both inputs, policy and parent, or neither"
         )
+    if set(BESIDE) <= set(job.inputs):
+        raise JobError("a reward model is compared with one other: name reward_baseline or reward_champion, not both")
     check_curves(job, config)
     how, work = Resampling(config.bootstrap, job.seed), Progress(job)
     prompts = read_prompts(job, config) if {"policy", "gold"} & set(job.inputs) else []
@@ -47,15 +52,16 @@ def run(job: Job, config: EvaluateConfig) -> dict[str, Any]:
 
 
 def evaluate_rewards(job: Job, config: EvaluateConfig, how: Resampling, work: Progress) -> list[dict[str, Any]]:
-    """The reward model on held-out judgments and counterfactuals, beside the arm without the mitigation if there is."""
-    snapshot = job.input_path("snapshot")
-    arms = [job.input_path("reward"), *([job.input_path("reward_baseline")] if "reward_baseline" in job.inputs else [])]
+    """The reward model on held-out judgments and counterfactuals, beside the other one if there is."""
+    snapshot, other = job.input_path("snapshot"), next((name for name in BESIDE if name in job.inputs), "")
+    arms = [job.input_path(name) for name in filter(None, ("reward", other))]
     bench = read_bench(config.reward_bench) if config.reward_bench else []
     panel, asked = read_panel(snapshot), read_asked(snapshot, arms)
     measured = measure_rewards(panel, arms, config.max_length, work, [*bench_texts(bench), *asked_texts(asked)])
     write_jsonl(Path(job.output) / "items.jsonl", [*items(panel, measured), *head_items(asked, measured)])
     figures = [reward_measures(panel, asked, found) for found in measured]
-    metrics = arm_metrics(figures, how, "mitigated minus baseline, paired")
-    metrics += [accuracy_price(entry) for entry in metrics if entry["key"] == "reward_accuracy_change"]
+    metrics = arm_metrics(figures, how, BESIDE.get(other, ""))
+    if other == "reward_baseline":
+        metrics += [accuracy_price(entry) for entry in metrics if entry["key"] == "reward_accuracy_change"]
     on_bench = bench_measures(bench, measured[0].of(REWARD)) if bench else []
     return metrics + [metric(measure, how) for measure in on_bench]

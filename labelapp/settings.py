@@ -130,6 +130,7 @@ CELERY_BEAT_SCHEDULE = {
     "change_left_behind": {
         "task": "labelapp.tasks.change_left_behind", "schedule": 60.0, "options": {"expires": 60}
     },
+    "launch_scheduled": {"task": "labelapp.tasks.launch_scheduled", "schedule": 60.0, "options": {"expires": 60}},
     "count_queues": {"task": "labelapp.tasks.count_queues", "schedule": 30.0, "options": {"expires": 30}},
 }
 

@@ -7,7 +7,7 @@ from celery.signals import worker_shutting_down
 
 from labelapp.datasets import bulk, counts
 from labelapp.labeling.overview import counting as queue_health
-from labelapp.rounds import lease
+from labelapp.rounds import lease, schedule
 from labelapp.rounds.supervise import supervise_round as supervise
 
 # Made before the pool forks, so that a child that follows a trainer learns that its worker was told to end.
@@ -44,3 +44,8 @@ def change_comparisons(change_id: int) -> None:
 @shared_task(name="labelapp.tasks.change_left_behind")
 def change_left_behind() -> None:
     bulk.run_left_behind()
+
+
+@shared_task(name="labelapp.tasks.launch_scheduled")
+def launch_scheduled() -> None:
+    schedule.tick()

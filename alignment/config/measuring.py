@@ -21,9 +21,10 @@ class InspectConfig:
 class EvaluateConfig:
     """Measure a reward model on held-out pairs, and a policy against its parent under that reward model.
 
-    Inputs: snapshot, reward; optionally policy and parent (win rate, KL, length), and reward_baseline (the arm without
-    the mitigation, for the paired comparison). A reward model `gold` that no stage learnt from shows where optimising
-    pays no longer: on the best of n answers of the parent, and on the inputs checkpoint_1, checkpoint_2, ... of a run.
+    Inputs: snapshot, reward; optionally policy and parent (win rate, KL, length), and for the paired comparison
+    reward_baseline (the arm without the mitigation) or reward_champion (the model in use so far). A reward model `gold`
+    that no stage learnt from shows where optimising pays no longer: on the best of n answers of the parent, and on the
+    inputs checkpoint_1, checkpoint_2, ... of a run.
     """
 
     max_length: int = 512

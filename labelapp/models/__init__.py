@@ -9,6 +9,7 @@ from labelapp.models.judgments import Judgment, Review
 from labelapp.models.snapshots import Snapshot
 from labelapp.models.versions import Deployment, DeploymentEvent, Version
 from labelapp.models.rounds import MetricRow, Round, RoundEvent, Stage
+from labelapp.models.schedules import Schedule
 from labelapp.models.audits import Audit, AuditMetric
 from labelapp.models.serving import ApiKey, EngineVersion
 from labelapp.models.chat import ChatSide, ChatTurn, Conversation, UpstreamModel
@@ -47,6 +48,7 @@ __all__ = [
     "Review",
     "Round",
     "RoundEvent",
+    "Schedule",
     "Skip",
     "Slot",
     "Snapshot",

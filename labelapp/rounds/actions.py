@@ -57,8 +57,11 @@ def launch_round(
     seed: int = 0,
     by: User | None = None,
     changes: dict[str, Any] | None = None,
+    why: str = "",
 ) -> Round:
-    """Queue a training round and ring for a worker.
+    """Queue a training round and ring for a worker. Its reward model is measured beside the project's newest one.
+
+    why: of a round that nobody launched, in words.
 
     Refuses with RoundAlreadyActive, SnapshotRefused, ParentRefused or recipes.OptionRefused.
     """
@@ -67,6 +70,8 @@ def launch_round(
     refuse_unusable_parent(project, parent)
     refuse_missing_safety(stages, snapshot)
     ask_held_out_prompts(stages, snapshot, seed)
+    if not mitigation and (earlier := earlier_reward(project)):
+        compare_with(stages, earlier)
     return queue_round(
         project=project,
         kind=Round.Kind.TRAINING,
@@ -76,7 +81,27 @@ def launch_round(
         mitigation=mitigation,
         seed=seed,
         by=by,
+        why=why,
     )
+
+
+def earlier_reward(project: Project) -> Version | None:
+    """The newest reward model of a round whose files are there, without the arms that others are only compared with."""
+    found = project.versions.filter(kind=Version.Kind.REWARD, round__isnull=False)
+    newest = found.exclude(name__startswith="reward-baseline").order_by("-created_at", "-pk").first()
+    try:
+        if newest:
+            look_over(newest.path, newest.digest)
+    except ArtifactError:
+        return None
+    return newest
+
+
+def compare_with(stages: list[dict], earlier: Version) -> None:
+    """Have the new reward model measured beside an earlier one on the same held-out pairs: what judgments moved."""
+    for spec in stages:
+        if spec["stage"] == "evaluate":
+            spec["inputs"] = spec["inputs"] | {"reward_champion": f"version:{earlier.pk}"}
 
 
 def ask_held_out_prompts(stages: list[dict], snapshot: Snapshot, seed: int) -> None:
@@ -93,7 +118,9 @@ def ask_held_out_prompts(stages: list[dict], snapshot: Snapshot, seed: int) -> N
             spec["config"]["prompts"] = write_prompts(Prompt.objects.filter(pk__in=chosen).order_by("pk"))
 
 
-def queue_round(*, project: Project, kind: str, recipe: dict, by: User | None = None, **fields) -> Round:
+def queue_round(
+    *, project: Project, kind: str, recipe: dict, by: User | None = None, why: str = "", **fields
+) -> Round:
     """Number and store a round with its stages, and ring. The database refuses a second active one of its kind."""
     try:
         with transaction.atomic():
@@ -106,7 +133,8 @@ def queue_round(*, project: Project, kind: str, recipe: dict, by: User | None = 
                 Stage(round=round, number=number, name=spec["name"], stage=spec["stage"])
                 for number, spec in enumerate(recipe["stages"], start=1)
             )
-            RoundEvent.objects.create(round=round, kind="launched", by=by, detail={"recipe": recipe["name"]})
+            detail = {"recipe": recipe["name"]} | ({"why": why} if why else {})
+            RoundEvent.objects.create(round=round, kind="launched", by=by, detail=detail)
             ring(SUPERVISE, round.pk)
             return round
     except IntegrityError as error:

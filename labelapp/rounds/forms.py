@@ -4,9 +4,10 @@ from typing import Any
 
 from django import forms
 
-from labelapp.models import Project, Snapshot, Version
-from labelapp.rounds.presets import PRESETS, options_of
-from labelapp.rounds.recipes import OptionRefused, default_of, read_changes
+from labelapp.models import Project, Schedule, Snapshot, Version
+from labelapp.rounds.presets import PRESETS, USUAL, options_of
+from labelapp.rounds.recipes import OptionRefused, default_of, lines_of, plan_stages, read_changes
+from labelapp.rounds.schedule import BadCron, read_cron
 
 LARGEST_SEED = 2**31 - 1
 
@@ -47,7 +48,7 @@ class LaunchForm(forms.Form):
 
     def clean_further(self) -> dict[str, Any]:
         try:
-            return read_changes(line for line in self.cleaned_data["further"].splitlines() if line.strip())
+            return read_changes(lines_of(self.cleaned_data["further"]))
         except OptionRefused as refusal:
             raise forms.ValidationError(str(refusal)) from refusal
 
@@ -76,3 +77,50 @@ def snapshot_label(snapshot: Snapshot) -> str:
 
 def version_label(version: Version) -> str:
     return f"{version.name} · {version.state}"
+
+
+class ScheduleForm(forms.ModelForm):
+    """When rounds begin by themselves, and with what."""
+
+    class Meta:
+        model = Schedule
+        fields = ["enabled", "every_judgments", "cron", "recipe", "mitigation", "further"]
+        labels = {
+            "enabled": "Launch rounds by themselves",
+            "every_judgments": "After so many new judgments",
+            "cron": "And by the clock",
+            "mitigation": "Counterfactual penalty",
+            "further": "Further settings",
+        }
+        help_texts = {
+            "every_judgments": "Empty: only by the clock.",
+            "cron": "Minute, hour, day, month and weekday in UTC, as 0 3 * * 1: Mondays at three. Empty: never.",
+            "mitigation": "Trains the reward model twice; then it is not measured beside the earlier one.",
+            "further": "One a line, as preference.beta=0.2.",
+        }
+        widgets = {"further": forms.Textarea(attrs={"rows": 3, "spellcheck": "false", "class": "code"})}
+
+    recipe = forms.ChoiceField(choices=[(name, preset.title) for name, preset in PRESETS.items()])
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, label_suffix="", **kwargs)
+
+    def clean_cron(self) -> str:
+        text = " ".join(self.cleaned_data["cron"].split())
+        try:
+            if text:
+                read_cron(text)
+        except BadCron as refusal:
+            raise forms.ValidationError(str(refusal)) from refusal
+        return text
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean()
+        if given.get("enabled") and not given.get("every_judgments") and not given.get("cron"):
+            self.add_error("every_judgments", "Say after how many judgments a round begins, or at what time.")
+        try:
+            changes = read_changes(lines_of(given.get("further", "")))
+            plan_stages(given.get("recipe", USUAL), mitigation=given.get("mitigation", False), changes=changes)
+        except OptionRefused as refusal:
+            self.add_error("further", str(refusal))
+        return given

@@ -10,7 +10,7 @@ from labelapp.models import Audit, Round, Stage, Version
 from labelapp.rounds.artifacts import PUBLISHED
 from labelapp.rounds.curves import PLOTS, Drawing, curves_of
 from labelapp.rounds.presets import LABELS
-from labelapp.rounds.version_figures import Figure, Pair, headlines, split_figures
+from labelapp.rounds.version_figures import Figure, Pair, Sides, headlines, sides_of, split_figures
 
 ENDED = {Round.State.DONE, Round.State.FAILED, Round.State.CANCELLED}
 LEAD = ["reward_accuracy", "win_rate", "kl_to_parent", "mean_length_tokens"]
@@ -61,6 +61,7 @@ class Outcome(NamedTuple):
     audit: Audit
     figures: list[Figure]
     pairs: list[Pair]
+    sides: Sides
 
     @property
     def lead(self) -> list[Figure]:
@@ -141,9 +142,9 @@ def outcomes(round: Round) -> list[Outcome]:
     """Those of the policy, the newest first; for a round without one, of its reward models."""
     versions = list(round.versions.order_by("pk"))
     made = [version for version in versions if version.kind == Version.Kind.POLICY] or versions
-    found = Audit.objects.filter(version__in=made, stage__round=round).select_related("version", "stage")
+    found = Audit.objects.filter(version__in=made, stage__round=round).select_related("version", "stage__round")
     ordered = found.order_by("version", "-created_at", "-pk").prefetch_related("metrics")
-    return [Outcome(audit.version, audit, *split_figures(audit)) for audit in ordered]
+    return [Outcome(audit.version, audit, *split_figures(audit), sides_of(audit)) for audit in ordered]
 
 
 class Line(NamedTuple):

@@ -33,6 +33,10 @@ def plan_stages(recipe: str, *, mitigation: bool = False, changes: dict[str, Any
     return stages
 
 
+def lines_of(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip()]
+
+
 def read_changes(lines: Iterable[str]) -> dict[str, Any]:
     """{"preference.beta": 0.2} from lines such as "preference.beta=0.2"; a value is JSON, or else a word.
 

@@ -7,6 +7,7 @@ from labelapp.rounds import events, views
 urlpatterns = [
     path("rounds/", views.rounds, name="rounds"),
     path("rounds/new/", views.round_new, name="round_new"),
+    path("rounds/schedule/", views.round_schedule, name="round_schedule"),
     path("rounds/<int:number>/", views.round_page, name="round"),
     path("rounds/<int:number>/cancel/", views.round_cancel, name="round_cancel"),
     path("rounds/<int:number>/events", events.round_events, name="round_events"),

@@ -110,6 +110,29 @@ def pair_of(on: AuditMetric, change: AuditMetric) -> Pair:
     )
 
 
+class Sides(NamedTuple):
+    """What a paired table compares."""
+
+    title: str
+    about: str
+    before: str
+    after: str
+
+
+def sides_of(audit: Audit) -> Sides:
+    """What the stage was asked to compare with; see recipes.py and actions.compare_with."""
+    spec = next((spec for spec in audit.stage.round.recipe["stages"] if spec["name"] == audit.stage.name), {})
+    if "policy_champion" in spec.get("inputs", {}):
+        about = "Both answered the same items; the intervals are paired."
+        return Sides("Beside its parent", about, "Parent", "Candidate")
+    if earlier := spec.get("inputs", {}).get("reward_champion", ""):
+        about = "What the judgments since then moved, on the same held-out pairs; the intervals are paired."
+        found = Version.objects.filter(pk=earlier.removeprefix("version:")).first()
+        return Sides(f"Beside {found}" if found else "Beside the earlier reward model", about, "Before", "Now")
+    about = "Two reward models with the same seed and data, measured on the same rows; the intervals are paired."
+    return Sides("The counterfactual penalty, off and on", about, "Off", "On")
+
+
 def signed(value: float | None, unit: str) -> str:
     """A change with its sign; of a share in percentage points."""
     if value is None:

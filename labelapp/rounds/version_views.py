@@ -17,7 +17,7 @@ from labelapp.models import Audit, Deployment, Project, Version
 from labelapp.rounds import promote as switches
 from labelapp.rounds.actions import LaunchRefused
 from labelapp.rounds.sampling import NothingPromoted, fresh_prompts, rivals_of, sample_comparisons
-from labelapp.rounds.version_figures import split_figures, version_rows
+from labelapp.rounds.version_figures import sides_of, split_figures, version_rows
 
 
 class SwitchForm(forms.Form):
@@ -61,7 +61,7 @@ def version(request: HttpRequest, project: Project, name: str) -> HttpResponse:
     """One version: where it comes from, what came of it, and all that was measured."""
     found = version_or_404(project, name)
     verdict, reasons = switches.gate_verdict(found)
-    audits = [(audit, *split_figures(audit)) for audit in found.audits.select_related("stage__round")]
+    audits = [(audit, *split_figures(audit), sides_of(audit)) for audit in found.audits.select_related("stage__round")]
     context = {
         "section": "versions",
         "version": found,

@@ -9,9 +9,9 @@ from django.template.response import TemplateResponse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from labelapp.accounts.permissions import project_page
-from labelapp.models import MetricRow, Project, Round, Stage, Version
+from labelapp.models import MetricRow, Project, Round, Schedule, Stage, Version
 from labelapp.models.rounds import ACTIVE_STATES
-from labelapp.rounds import overview
+from labelapp.rounds import moved, overview, schedule
 from labelapp.rounds.actions import (
     LaunchRefused,
     RoundAlreadyActive,
@@ -20,7 +20,7 @@ from labelapp.rounds.actions import (
     request_cancel,
 )
 from labelapp.rounds.artifacts import PUBLISHED
-from labelapp.rounds.forms import LaunchForm
+from labelapp.rounds.forms import LaunchForm, ScheduleForm
 from labelapp.rounds.presets import PRESETS, USUAL
 from labelapp.rounds.recipes import OptionRefused
 from labelapp.rounds.trainer import tail
@@ -35,7 +35,25 @@ def rounds(request: HttpRequest, project: Project) -> HttpResponse:
     """The newest rounds, with what came out of them."""
     newest = project.rounds.select_related("parent", "snapshot")[:LISTED]
     lines = [overview.line_of(round) for round in newest.prefetch_related("versions__audits__metrics", "events")]
-    return TemplateResponse(request, "rounds/rounds.html", {"lines": lines, "section": "rounds"})
+    points = moved.points_of(project)
+    context = {"lines": lines, "marks": moved.marks(points), "chance": moved.chance(points), "section": "rounds"}
+    return TemplateResponse(request, "rounds/rounds.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+@project_page("manage")
+def round_schedule(request: HttpRequest, project: Project) -> HttpResponse:
+    """When rounds begin by themselves."""
+    found = Schedule.objects.filter(project=project).select_related("last_round").first()
+    form = ScheduleForm(request.POST or None, instance=found or Schedule(project=project, recipe=USUAL))
+    if request.method == "POST" and form.is_valid():
+        schedule.save(form.save(commit=False), by=request.user)
+        messages.success(request, "Saved. New judgments and the clock count from now on.")
+        return redirect("round_schedule", project.slug)
+    context = {"form": form, "schedule": found, "section": "rounds"}
+    if found and found.enabled:
+        context |= {"new": schedule.new_judgments(found), "next_time": schedule.next_time(found)}
+    return TemplateResponse(request, "rounds/schedule.html", context, status=422 if form.errors else 200)
 
 
 @require_http_methods(["GET", "POST"])

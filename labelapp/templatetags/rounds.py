@@ -3,7 +3,8 @@
 from django import template
 from django.contrib.humanize.templatetags.humanize import intcomma
 
-from labelapp.models import RoundEvent
+from labelapp.models import Project, RoundEvent
+from labelapp.rounds.moved import in_words, points_of
 from labelapp.rounds.presets import LABELS
 
 register = template.Library()
@@ -31,6 +32,8 @@ def told(event: RoundEvent) -> str:
     sentence = SENTENCES.get(event.kind, event.kind.replace("_", " ").capitalize())
     if event.kind == "stage_started" and event.detail.get("resumed"):
         sentence = "Stage {stage} resumed from its last state"
+    if event.detail.get("why"):
+        sentence = "Launched by the schedule after {why}"
     try:
         return sentence.format(**event.detail | {"stage": str(event.detail.get("stage", "")).replace("_", " ")})
     except KeyError:
@@ -41,3 +44,9 @@ def told(event: RoundEvent) -> str:
 def stage_label(name: str) -> str:
     """What a stage is called on the pages."""
     return LABELS.get(name, name.replace("_", " "))
+
+
+@register.simple_tag
+def moved_by_judgments(project: Project) -> str:
+    """What the latest judgments moved, for the labelers' pages: labeling itself knows nothing of rounds."""
+    return in_words(points_of(project))

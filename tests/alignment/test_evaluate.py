@@ -208,3 +208,20 @@ def test_diversity_by_hand():
     assert math.isnan(distinct([[1]], 2))
     assert overlap([[1, 2], [2, 3], [2, 3]]) == pytest.approx((1 / 3 + 1 / 3 + 1) / 3)
     assert math.isnan(overlap([[1, 2]]))
+
+
+def test_a_champion_is_compared_pair_by_pair_and_loses_no_accuracy_to_a_mitigation(trained, evaluated, tmp_path):
+    inputs = {"snapshot": trained["snapshot"], "reward": trained["reward"], "reward_champion": trained["reward_baseline"]}
+    exit_code, result = run(make_job("evaluate", tmp_path / "out", QUICK, **inputs), tmp_path)
+    assert exit_code == EXIT_DONE, result
+    found = {entry["key"]: entry for entry in result["metrics"]}
+    moved = found["reward_accuracy_change"]
+    assert moved["value"] == evaluated[1]["reward_accuracy_change"]["value"] and "new minus champion" in moved["note"]
+    assert "accuracy_price" not in found
+
+
+def test_a_reward_model_is_compared_with_one_other(trained, tmp_path):
+    exit_code, result = run(
+        make_job("evaluate", tmp_path / "out", QUICK, **trained, reward_champion=trained["reward_baseline"]), tmp_path
+    )
+    assert exit_code == EXIT_BAD_INPUT and "not both" in result["reason"]

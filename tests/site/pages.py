@@ -59,6 +59,7 @@ PAGES = [
     Page("snapshot", READERS, lambda filled: [filled.snapshot.digest]),
     Page("rounds", READERS),
     Page("round_new", ("admin",)),
+    Page("round_schedule", ("admin",)),
     Page("round", READERS, lambda filled: [filled.round.number]),
     Page("versions", READERS),
     Page("version", READERS, lambda filled: [filled.version.name]),
