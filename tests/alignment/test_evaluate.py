@@ -211,7 +211,8 @@ def test_diversity_by_hand():
 
 
 def test_a_champion_is_compared_pair_by_pair_and_loses_no_accuracy_to_a_mitigation(trained, evaluated, tmp_path):
-    inputs = {"snapshot": trained["snapshot"], "reward": trained["reward"], "reward_champion": trained["reward_baseline"]}
+    given = {name: trained[name] for name in ("snapshot", "reward")}
+    inputs = given | {"reward_champion": trained["reward_baseline"]}
     exit_code, result = run(make_job("evaluate", tmp_path / "out", QUICK, **inputs), tmp_path)
     assert exit_code == EXIT_DONE, result
     found = {entry["key"]: entry for entry in result["metrics"]}
