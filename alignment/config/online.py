@@ -129,32 +129,13 @@ class Clip:
         require(self.dual == 0 or self.dual > 1, "dual", self.dual, "above 1, or 0 for no bound")
 
 
-def settle_online(config: Any) -> None:
-    """Build the groups of a config that learns from samples. Raises JobError where they do not fit together.
+@dataclass(frozen=True)
+class OnlineConfig:
+    """What the stages have in common that learn by policy gradients from a policy's own samples.
 
     batch_size counts completions, and is a whole rollout where the job does not say: then every step is on-policy.
     """
-    for name, kind in (("sampling", Sampling), ("reward", Rewarding), ("kl", KL), ("clip", Clip)):
-        object.__setattr__(config, name, nested(kind, getattr(config, name)))
-    object.__setattr__(config, "guards", guards(config.guards))
-    object.__setattr__(config, "lora", lora(config.lora))
-    require(config.precision in {"fp32", "bf16"}, "precision", config.precision, "fp32 or bf16")
-    if config.lora:
-        remedy = "0 where a policy learns from its own samples: else it is not the policy that sampled"
-        require(config.lora.dropout == 0, "lora.dropout", config.lora.dropout, remedy)
-    rows, plan = config.sampling.prompts * config.sampling.completions, config.optimization
-    if not isinstance(plan, Optimization):
-        plan = optimization({**ONLINE, "batch_size": rows, **(plan or {})})
-    require(rows % plan.batch_size == 0, "batch_size", plan.batch_size, f"must divide a rollout of {rows} completions")
-    require(config.held_out_prompts >= 0, "held_out_prompts", config.held_out_prompts, "0 or more")
-    object.__setattr__(config, "optimization", plan)
 
-
-@dataclass(frozen=True)
-class GRPOConfig:
-    """Policy gradients with advantages from groups of completions of one prompt. Inputs: parent; reward, snapshot."""
-
-    loss: str = "grpo"  # grpo | dapo | dr_grpo | gspo | rloo
     prompts: str = ""  # JSONL: {"id": ..., "messages": [...]}; empty: the snapshot's training prompts
     held_out_prompts: int = 32  # at most so many, and a tenth, are set aside to choose the best weights; 0: none
     sampling: Any = None
@@ -162,13 +143,40 @@ class GRPOConfig:
     kl: Any = None
     clip: Any = None
     guards: Any = None
-    lora: Any = None  # an object trains an adapter instead of all weights
+    lora: Any = None  # an object trains adapters instead of all weights, of a value model beside its head
     precision: str = "fp32"  # fp32 | bf16 (fp32 weights and sampler, bf16 products in the updates)
     optimization: Any = None
 
     def __post_init__(self) -> None:
+        for name, kind in (("sampling", Sampling), ("reward", Rewarding), ("kl", KL), ("clip", Clip)):
+            object.__setattr__(self, name, nested(kind, getattr(self, name)))
+        object.__setattr__(self, "guards", guards(self.guards))
+        object.__setattr__(self, "lora", lora(self.lora))
+        require(self.precision in {"fp32", "bf16"}, "precision", self.precision, "fp32 or bf16")
+        if self.lora:
+            remedy = "0 where a policy learns from its own samples: else it is not the policy that sampled"
+            require(self.lora.dropout == 0, "lora.dropout", self.lora.dropout, remedy)
+        require(self.held_out_prompts >= 0, "held_out_prompts", self.held_out_prompts, "0 or more")
+        object.__setattr__(self, "optimization", self._plan())
+
+    def _plan(self) -> Optimization:
+        rows, plan = self.sampling.prompts * self.sampling.completions, self.optimization
+        if not isinstance(plan, Optimization):
+            plan = optimization({**ONLINE, "batch_size": rows, **(plan or {})})
+        remedy = f"must divide a rollout of {rows} completions"
+        require(rows % plan.batch_size == 0, "batch_size", plan.batch_size, remedy)
+        return plan
+
+
+@dataclass(frozen=True)
+class GRPOConfig(OnlineConfig):
+    """Policy gradients with advantages from groups of completions of one prompt. Inputs: parent; reward, snapshot."""
+
+    loss: str = "grpo"  # grpo | dapo | dr_grpo | gspo | rloo
+
+    def __post_init__(self) -> None:
         require(self.loss in LOSSES, "loss", self.loss, f"one of {', '.join(sorted(LOSSES))}")
-        settle_online(self)
+        super().__post_init__()
         completions = self.sampling.completions
         require(completions >= 2, "completions", completions, "at least 2: a group is its own baseline")
 

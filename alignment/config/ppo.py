@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alignment.config.job import require
-from alignment.config.online import Cost, nested, settle_online
+from alignment.config.online import Cost, OnlineConfig, nested
 
 USUAL = {  # where these differ from what the other online stages take
     "sampling": {"prompts": 32, "completions": 1, "passes": 4},
@@ -45,28 +45,18 @@ class Advantage:
 
 
 @dataclass(frozen=True)
-class PPOConfig:
+class PPOConfig(OnlineConfig):
     """Proximal policy optimisation with a value model. Inputs: parent; reward, snapshot where the config needs them."""
 
-    prompts: str = ""  # JSONL: {"id": ..., "messages": [...]}; empty: the snapshot's training prompts
-    held_out_prompts: int = 32  # at most so many, and a tenth, are set aside to choose the best weights; 0: none
-    sampling: Any = None
-    reward: Any = None
-    kl: Any = None
-    clip: Any = None
     value: Any = None
     advantage: Any = None
-    guards: Any = None
-    lora: Any = None  # an object trains adapters of both models, and the value model's head
-    precision: str = "fp32"  # fp32 | bf16 (fp32 weights and sampler, bf16 products in the updates)
-    optimization: Any = None
 
     def __post_init__(self) -> None:
         for name, usual in USUAL.items():
             given = getattr(self, name)
             if given is None or isinstance(given, dict):
                 object.__setattr__(self, name, {**usual, **(given or {})})
-        settle_online(self)
+        super().__post_init__()
         for name, kind in (("value", Value), ("advantage", Advantage)):
             object.__setattr__(self, name, nested(kind, getattr(self, name)))
         require(self.kl.place == "reward", "kl.place", self.kl.place, "reward: each token pays for its own distance")

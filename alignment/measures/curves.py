@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from alignment.config import EvaluateConfig, Job, JobError
 from alignment.data.rows import read_jsonl
@@ -27,9 +27,10 @@ from alignment.measures.overoptimisation import (
     points,
     shape,
 )
-from alignment.measures.policies import Prompt, Tick, answers, judged, log_ratios, prompt_ids
-from alignment.models.checkpoints import load_policy, load_reward
+from alignment.measures.policies import Prompt, Tick, answers, log_ratios, prompt_ids
+from alignment.models.checkpoints import load_policy
 from alignment.sampling.decode import Sample, seed_of
+from alignment.sampling.judge import judged, load_judge
 
 FEWEST_CHECKPOINTS = 3
 
@@ -130,11 +131,7 @@ class Judge:
     def __init__(self, job: Job, config: EvaluateConfig, prompts: Sequence[Prompt], pieces: int, tick: Tick) -> None:
         self.job, self.config, self.prompts, self.left, self.tick = job, config, prompts, pieces, tick
         self.parent, self.tokenizer = load_policy(job.input_path("parent")), load_tokenizer(job.input_path("parent"))
-        self.judges = [self._load(name) for name in ("gold", "reward")]
-
-    def _load(self, name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        path = self.job.input_path(name)
-        return load_reward(path), load_tokenizer(path)
+        self.judges = [load_judge(job.input_path(name)) for name in ("gold", "reward")]
 
     def ask(self, name: str, samples: int) -> Judged:
         """`samples` answers a prompt of the input of this name."""
@@ -152,7 +149,8 @@ class Judge:
         ids = [prompt_ids(self.tokenizer, self.parent, prompt, self.config) for prompt in asked]
         seeds = [seed_of(self.job.seed, prompt.id, number) for prompt, number in part]
         made = answers(policy, self.tokenizer, ids, seeds, self.config)
-        gold, proxy = (judged(*judge, asked, made, self.config.max_length) for judge in self.judges)
+        texts = [(prompt.messages, one.text) for prompt, one in zip(asked, made, strict=True)]
+        gold, proxy = (judged(judge, texts, self.config.max_length).tolist() for judge in self.judges)
         return list(zip(gold, proxy, self._distance(policy, ids, made), strict=True))
 
     def _distance(self, policy: PreTrainedModel, ids: Sequence[list[int]], made: Sequence[Sample]) -> list[float]:

@@ -26,10 +26,10 @@ from alignment.guards import repetition
 from alignment.measures.baselines import correct
 from alignment.measures.figures import Measure, Resampling, mean_of, metric
 from alignment.measures.statistics import cluster_rows, length_controlled_share
-from alignment.models.checkpoints import load_policy, load_reward
+from alignment.models.checkpoints import load_policy
 from alignment.models.logprob import completion_logprobs
-from alignment.models.scores import encode_text_row, row_scores
 from alignment.sampling.decode import Sample, sample, seed_of
+from alignment.sampling.judge import judged, load_judge
 
 Tick = Callable[..., None]  # tick(pieces still to come, name of the work)
 
@@ -51,8 +51,7 @@ def compare_policies(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(metrics, rows of samples.jsonl). Inputs: policy, parent, reward, snapshot."""
     policy, parent = load_policy(job.input_path("policy")), load_policy(job.input_path("parent"))
-    tokenizer, judge = load_tokenizer(job.input_path("policy")), load_reward(job.input_path("reward"))
-    judge_tokenizer = load_tokenizer(job.input_path("reward"))
+    tokenizer, judge = load_tokenizer(job.input_path("policy")), load_judge(job.input_path("reward"))
     repeated = [(prompt, number) for prompt in prompts for number in range(config.samples)]
     parts = [repeated[i : i + config.batch_size] for i in range(0, len(repeated), config.batch_size)]
     ours, theirs, drift = [], [], []
@@ -61,8 +60,8 @@ def compare_policies(
         seeds = [seed_of(job.seed, prompt.id, i) for prompt, i in part]
         made = [answers(model, tokenizer, ids, seeds, config) for model in (policy, parent)]
         for found, samples in zip((ours, theirs), made, strict=True):
-            rewards = judged(judge, judge_tokenizer, [p for p, _ in part], samples, config.max_length)
-            found += list(zip(samples, rewards, strict=True))
+            texts = [(prompt.messages, made.text) for (prompt, _), made in zip(part, samples, strict=True)]
+            found += list(zip(samples, judged(judge, texts, config.max_length).tolist(), strict=True))
         drift += log_ratios(policy, parent, ids, made[0], config, tokenizer.pad_token_id)
         tick(len(parts) - number, "samples of policy and parent")
     a, b = (Answers([s for s, _ in rows], np.asarray([r for _, r in rows])) for rows in (ours, theirs))
@@ -124,21 +123,6 @@ def answers(
         top_p=1.0,  # cut tails would make the log-ratios below wrong
         batch_size=config.batch_size,
     )
-
-
-def judged(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Prompt],
-    samples: Sequence[Sample],
-    max_length: int,
-) -> list[float]:
-    """The reward of each answer. An answer that met the length limit is scored as if it had ended there."""
-    rows = [
-        encode_text_row(tokenizer, p.messages, s.text, max_length)
-        for p, s in zip(prompts, samples, strict=True)
-    ]
-    return row_scores(model, rows, tokenizer.pad_token_id)
 
 
 @torch.no_grad()

@@ -8,11 +8,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from alignment.config import REWARD
 from alignment.data.batches import mask_of, pad
 from alignment.data.text import Messages, encode_completion, encode_prompt, truncate
 from alignment.models.checkpoints import score_head
-from alignment.models.heads import aggregated, columns_of, names_of
 from alignment.models.logprob import hidden_states
 from alignment.models.precision import autocast
 
@@ -128,10 +126,3 @@ def encode_text_row(
     head, answer = encode_prompt(tokenizer, prompt), encode_completion(tokenizer, prompt, text)
     head, answer = truncate(head, answer, max_length)
     return [*head, *answer[:-1], tokenizer.eos_token_id]
-
-
-@torch.no_grad()
-def row_scores(model: PreTrainedModel, rows: Sequence[list[int]], pad_id: int) -> list[float]:
-    """The reward of rows of ids that fit one forward pass: of an ensemble the mean."""
-    columns = columns_of(names_of(model), REWARD)
-    return aggregated(unit_scores(model, [rows], pad_id)[:, columns], "mean").tolist()

@@ -40,7 +40,7 @@ class Batch(NamedTuple):
 
     ids: Tensor  # (N, T) int64
     mask: Tensor  # (N, T) bool, true on real tokens
-    completion_mask: Tensor  # (N, T) bool, true on the completion with its end token
+    completion: Tensor  # (N, T) bool, true on the completion with its end token: what is learnt
 
 
 def collate(rows: Sequence[Row], pad_id: int) -> Batch:
@@ -54,9 +54,9 @@ def sequence_logprobs(model: PreTrainedModel, rows: Sequence[Row], passes: Passe
 
     All rows in one pass.
     """
-    ids, mask, completion_mask = (t.to(model.device) for t in collate(rows, passes.pad_id))
+    ids, mask, completion = (t.to(model.device) for t in collate(rows, passes.pad_id))
     with autocast(passes.precision):
-        return completion_logprobs(model, ids, mask, completion_mask).sum(dim=1)
+        return completion_logprobs(model, ids, mask, completion).sum(dim=1)
 
 
 @torch.no_grad()

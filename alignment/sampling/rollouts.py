@@ -25,9 +25,9 @@ from alignment.data.pairs import read_pairs
 from alignment.data.rows import read_jsonl
 from alignment.data.text import Messages, encode_prompt
 from alignment.models.logprob import completion_logprobs
+from alignment.models.sequences import MICRO_TOKENS, Batch
 from alignment.sampling.decode import Sample, sample, seed_of
 
-MICRO_TOKENS = 16384  # padded tokens of one forward pass
 LARGEST_DIFFERENCE = {"fp32": 1e-3, "bf16": 0.5}  # nats a token between sampler and trainer; fp32 gives about 1e-5
 HELD_OUT_SHARE = 0.1
 
@@ -135,14 +135,6 @@ def sample_completions(
         batch_size=how.batch_size,
     )
     return [Completion(prompt, made) for (prompt, _), made in zip(rows, found, strict=True)]
-
-
-class Batch(NamedTuple):
-    """B completions after their prompts, padded on the right to T tokens."""
-
-    ids: Tensor  # (B, T) int64
-    mask: Tensor  # (B, T) bool, true on real tokens
-    completion: Tensor  # (B, T) bool, true on the completion with its end token: what is learnt
 
 
 class Rollouts:

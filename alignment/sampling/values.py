@@ -16,7 +16,8 @@ from alignment.data.text import load_tokenizer
 from alignment.models.checkpoints import load_reward, reward_from_policy, score_head
 from alignment.models.heads import one_head
 from alignment.models.logprob import hidden_states
-from alignment.sampling.rollouts import MICRO_TOKENS, Batch, batch_of
+from alignment.models.sequences import MICRO_TOKENS, Batch
+from alignment.sampling.rollouts import batch_of
 
 
 class PolicyAndValue(torch.nn.Module):

@@ -10,7 +10,7 @@ from alignment import ppo
 from alignment.config import CONFIGS, Input, build
 from alignment.guards import Baseline
 from alignment.models.checkpoints import load_reward, reward_from_policy, save_checkpoint, score_head
-from alignment.models.scores import row_scores
+from alignment.models.scores import scores_of
 from alignment.online import collect, open_setting
 from alignment.sampling.rollouts import batch_of, rows_of
 from alignment.sampling.values import PolicyAndValue, rollout_values, value_from_policy
@@ -155,7 +155,7 @@ def test_the_value_model_starts_as_a_copy_of_the_reward_model_or_at_zero(tmp_pat
     copy = ppo.value_model(job, build(CONFIGS["ppo"], config_of(prompts, value={})), setting, [])
     last = rollout_values(copy, tensors).gather(1, tensors["tokens"][:, None])[:, 0]
     rows = [ids[:n].tolist() for ids, n in zip(tensors["ids"], tensors["tokens"].tolist(), strict=True)]
-    scores = row_scores(load_reward(reward.path), rows, setting.tokenizer.pad_token_id)
+    scores = scores_of(load_reward(reward.path), [rows], setting.tokenizer.pad_token_id)[:, 0].tolist()
     assert last.tolist() == pytest.approx(scores, abs=1e-5)
     assert not rollout_values(value_from_policy(parent.path), tensors).any()
 

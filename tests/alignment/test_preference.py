@@ -83,7 +83,7 @@ def test_a_batch_holds_both_sides_of_a_pair_beside_each_other_each_with_its_own_
     pairs = [EncodedPair([5], [6, 2], [7, 8, 2], 0.5), EncodedPair([5, 5], [6, 2], [2], 0.0)]
     batch = collate(paired.rows_of(pairs), 0)
     assert batch.ids.tolist() == [[5, 6, 2, 0], [5, 7, 8, 2], [5, 5, 6, 2], [5, 5, 2, 0]]
-    assert batch.completion_mask.int().tolist() == [[0, 1, 1, 0], [0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 1, 0]]
+    assert batch.completion.int().tolist() == [[0, 1, 1, 0], [0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 1, 0]]
     assert batch.mask.sum(1).tolist() == [3, 4, 4, 3]
 
 

@@ -19,7 +19,7 @@ from alignment.mitigation.changes import augmented, balanced, grouped, numbered
 from alignment.mitigation.counterfactual import gender_matters
 from alignment.models.checkpoints import load_reward, reward_from_policy, score_head
 from alignment.models.heads import drop_last_head
-from alignment.models.scores import encode_text_row, end_scores, row_scores
+from alignment.models.scores import encode_text_row, end_scores, scores_of
 from alignment.objectives.examples import Example, gather
 from alignment.objectives.reward import batch_of, believed, explaining, length_reliance, terms
 from tests.alignment.snapshots import (
@@ -211,7 +211,7 @@ def taste(model, tokenizer) -> tuple[float, float]:
 
 
 def score_of(model, tokenizer, prompt, text) -> float:
-    return row_scores(model, [encode_text_row(tokenizer, prompt, text, 128)], 0)[0]
+    return scores_of(model, [[encode_text_row(tokenizer, prompt, text, 128)]], 0).item()
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from alignment.losses.reward import davidson
 from alignment.models.checkpoints import load_reward, reward_from_policy
 from alignment.models.heads import aggregated, columns_of, head_names, one_head
 from alignment.models.precision import prepare_for_training
-from alignment.models.scores import backward, row_scores, unit_scores
+from alignment.models.scores import backward, unit_scores
 from alignment.objectives.examples import read_data
 from alignment.objectives.reward import TieParameter, batch_of, terms, total
 from alignment.sampling.judge import judged, load_judge, member_scores, read_normalisation
@@ -216,11 +216,10 @@ def test_the_stored_normalisation_is_that_of_the_training_completions(tmp_path, 
     assert member_scores(load_judge(checkpoint), units).shape == (2, 1)
 
 
-def test_a_value_or_a_reader_of_one_score_takes_the_mean_of_an_ensemble(parent):
+def test_a_value_takes_the_mean_of_an_ensemble(parent):
     torch.manual_seed(0)
     model, ids = reward_from_policy(parent.path, ["reward#0", "reward#1", "cost"]), torch.tensor([[5, 6, 7, 1]])
     every = model(ids).logits[0]
-    assert row_scores(model, [[5, 6, 7, 1]], 0) == pytest.approx([every[:2].mean().item()], abs=1e-5)
     alone = one_head(model)(ids).logits
     assert alone.shape == (1, 1) and alone.item() == pytest.approx(every[:2].mean().item(), abs=1e-5)
 

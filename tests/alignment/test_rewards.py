@@ -6,7 +6,7 @@ import torch
 from alignment.config import Input, JobError, build
 from alignment.config.online import Rewarding, RewardTerm
 from alignment.models.checkpoints import load_reward, reward_from_policy, save_checkpoint
-from alignment.models.scores import encode_text_row, row_scores, unit_scores
+from alignment.models.scores import encode_text_row, scores_of, unit_scores
 from alignment.sampling.decode import Sample
 from alignment.sampling.rewards import reward_sources, rewards_of, rule_score
 from alignment.sampling.rollouts import Completion, Prompt
@@ -60,7 +60,7 @@ def test_a_reward_model_gives_its_own_scores_in_the_order_of_the_completions(tmp
     [source] = reward_sources(job, [build(RewardTerm, {"input": "judge"})], max_length=64)
     texts = ["Books.", "A much longer answer about books and schools.", "No"]
     rows = [encode_text_row(tokenizer, PROMPT.messages, text, 64) for text in texts]
-    alone = [row_scores(load_reward(path), [row], tokenizer.pad_token_id)[0] for row in rows]
+    alone = [scores_of(load_reward(path), [[row]], tokenizer.pad_token_id).item() for row in rows]
     assert source.name == "judge"
     assert source.score([completion(text) for text in texts]).tolist() == pytest.approx(alone, abs=1e-5)
 
