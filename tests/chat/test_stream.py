@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import socket
 import threading
 from uuid import uuid4
 
@@ -11,6 +12,7 @@ from django.test import Client
 
 from labelapp.chat.actions import try_again
 from labelapp.models import ChatTurn, Judgment
+from tests import servers
 from tests.chat.conftest import begin
 from tests.servers import wait_until
 
@@ -18,13 +20,13 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class Listener(threading.Thread):
-    """Reads one stream to its end, or until it is told to leave; keeps every byte."""
+    """Reads one stream to its end, or until it leaves; keeps every byte."""
 
     def __init__(self, turn: ChatTurn, address: str, session: str, **headers: str):
         super().__init__(daemon=True)
         self.url = f"{address}/p/{turn.conversation.project.slug}/chat/turns/{turn.pk}/events/"
         self.cookies, self.headers = {"sessionid": session}, headers
-        self.received, self.leaving, self.status = b"", False, None
+        self.received, self.socket, self.status = b"", None, None
         self.start()
 
     def run(self):
@@ -33,10 +35,14 @@ class Listener(threading.Thread):
             httpx.stream("GET", self.url, cookies=self.cookies, headers=self.headers, timeout=60) as answer,
         ):
             self.status = answer.status_code
+            self.socket = answer.extensions["network_stream"].get_extra_info("socket")
             for part in answer.iter_raw():
                 self.received += part
-                if self.leaving:
-                    return
+
+    def leave(self):
+        """Hang up at once, as a browser does whose page is closed."""
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self.join(60)
 
     @property
     def events(self) -> list[tuple[str, str | None, dict]]:
@@ -62,10 +68,16 @@ def session(labeler):
     return client
 
 
-@pytest.fixture
-def listen(web_server, session):
-    address = web_server(UPSTREAM_SECONDS="2", DB_POOL="1", DB_POOL_MAX="3")
+@pytest.fixture(scope="module")
+def address(django_db_setup, tmp_path_factory):
+    """One server for all tests here: what they have in common are its settings."""
+    log = tmp_path_factory.mktemp("chat") / "web.log"
+    with servers.web(log, UPSTREAM_SECONDS="2", DB_POOL="1", DB_POOL_MAX="3") as address:
+        yield address
 
+
+@pytest.fixture
+def listen(address, session):
     def listen(turn, **headers):
         return Listener(turn, address, session.cookies["sessionid"].value, **headers)
 
@@ -120,7 +132,7 @@ def test_a_reconnect_goes_on_where_the_last_one_ended_and_the_models_are_asked_o
     turn = begin(project, labeler)
     first = listen(turn)
     first.wait_for(lambda heard: len(heard.texts()) == 2, "first words of both")
-    first.leaving = True
+    first.leave()
     last = first.events[-1][1]
     second = listen(turn, **{"Last-Event-ID": last})
     for go in go_on:
@@ -160,7 +172,7 @@ def test_when_the_labeler_leaves_the_models_are_hung_up_on(project, labeler, ups
     turn = begin(project, labeler)
     listener = listen(turn)
     listener.wait_for(lambda heard: len(heard.texts()) == 2, "first words of both")
-    listener.leaving = True
+    listener.leave()
     wait_until(lambda: sorted(upstream.hung_up) == ["lion", "raven"], what="hanging up on both models")
     turn.refresh_from_db()
     assert turn.state == "failed" and "page was left" in turn.error
