@@ -6,15 +6,19 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+import torch
 from django.conf import settings
 from django.core.management import CommandError, call_command
+from safetensors.torch import load_file
 
 from alignment.manifest import verify
-from labelapp.models import Version
+from labelapp.models import Round, Version
 from labelapp.rounds import adopt
 from labelapp.rounds.adopt import NotAdoptable, adopt_model
+from labelapp.rounds.supervise import supervise_round
 from tests.factories import make_project
 from tests.hub import COMMIT, hub_of
+from tests.rounds.material import make_snapshot
 
 pytestmark = pytest.mark.django_db
 
@@ -72,6 +76,43 @@ def test_a_hubs_model_at_a_revision_becomes_a_parent_that_a_stage_trains(project
     assert "model.safetensors" in files and not any(name.startswith(".cache") for name in files)
     assert Path(version.path).parent == settings.ARTIFACT_DIR / "models"
     assert trained(version, tmp_path)["status"] == "done"
+
+
+BY_ADAPTER = {
+    "lora.rank": 2, "precision": "bf16", "optimization.activation_checkpointing": "true",
+    "optimization.batch_size": 4, "optimization.max_steps": 3, "optimization.learning_rate": 0.01,
+}  # fmt: skip
+SHORT = {
+    "evaluate.max_prompts": 2, "evaluate.answers": 0, "evaluate.max_new_tokens": 4, "evaluate.bootstrap": 100,
+    "audit.max_items": 4, "audit.max_new_tokens": 4, "audit.bootstrap": 100,
+}  # fmt: skip
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_hubs_model_goes_through_a_whole_round_by_adapters_in_bf16(project, theirs, at_hub, in_process):
+    with hub_of(theirs["qwen2"]) as (address, _):
+        at_hub(address)
+        call_command("model", "add", "org/name@main", "--project", project.slug)
+    parent = Version.objects.get()
+    changes = {f"{stage}.{path}": value for stage in ("reward", "preference") for path, value in BY_ADAPTER.items()}
+    words = [f"--set={path}={value}" for path, value in (SHORT | changes).items()]
+    make_snapshot(project)
+    call_command("launch", project.slug, "--parent", parent.name, *words, stdout=StringIO())
+    round = Round.objects.get()
+    supervise_round(round.pk)
+
+    round.refresh_from_db()
+    assert (round.error, round.state) == ("", "done")
+    for kind, stage in (("reward", "reward"), ("policy", "preference")):
+        version = round.versions.get(kind=kind)
+        card = json.loads((Path(version.path) / "card.json").read_text())
+        assert version.parent == parent and (card["stage"], card["config"]["precision"]) == (stage, "bf16")
+        assert card["config"]["lora"]["rank"] == 2 and (Path(version.path) / "adapter").is_dir()
+    before, after = (load_file(Path(v.path) / "model.safetensors") for v in (parent, round.versions.get(kind="policy")))
+    changed = {name for name, weight in before.items() if not torch.equal(weight, after[name])}
+    assert changed == {name for name, weight in before.items() if name.endswith("_proj.weight")}  # merged, in fp32
+    assert {weight.dtype for weight in after.values()} == {torch.float32}
+    assert round.versions.get(kind="policy").audits.count() == 2
 
 
 def trained(version, folder) -> dict:
