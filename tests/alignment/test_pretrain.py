@@ -142,3 +142,13 @@ def test_a_changed_parent_is_refused_by_its_digest(text, parent):
     wrong = Input(path=parent.path, sha256="0" * 64)
     exit_code, result = run(type(job)(**{**vars(job), "inputs": {"parent": wrong}}), text)
     assert exit_code == 64 and "SHA-256" in result["reason"]
+
+
+def test_how_a_step_is_cut_into_parts_changes_neither_loss_nor_gradient(text):
+    found = []
+    for size in (8, 3, 1):
+        job = job_for(text, f"cut-{size}", micro_batch=size, optimization={"max_steps": 2, "learning_rate": 1e-4})
+        run(job, text)
+        found.append([(line["loss_nats"], line["gradient_norm"]) for line in metrics_of(job.output)])
+    for lines in found[1:]:
+        assert [pytest.approx(line, rel=1e-5) for line in found[0]] == lines

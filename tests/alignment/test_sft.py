@@ -50,20 +50,20 @@ def test_the_loss_is_the_mean_over_the_answers_tokens(policy, tokenizer):
     assert row_loss(policy, rows_of(dialogues, 0), 0).item() == pytest.approx(total, rel=1e-5)
 
 
-def test_how_a_step_is_cut_into_parts_changes_nothing(policy, tokenizer):
+def test_how_a_step_is_cut_or_ordered_changes_nothing(policy, tokenizer):
     long = {"prompt": "Hello", "completion": "You can ask a teacher; sure, that is great. " * 3}
     dialogues = [encode_row(row, tokenizer, 128) for row in [*ROWS[:6], long]]
 
-    def gradient(micro_tokens):
+    def gradient(rows, micro_tokens):
         policy.zero_grad()
-        loss = accumulate(policy, dialogues, 0, micro_tokens=micro_tokens, precision="fp32")
+        loss = accumulate(policy, rows, 0, micro_tokens=micro_tokens, precision="fp32")
         return loss, torch.cat([p.grad.flatten() for p in policy.parameters()])
 
-    whole, expected = gradient(10**6)
-    for micro_tokens in (1, 100, 300):
-        loss, found = gradient(micro_tokens)
+    whole, expected = gradient(dialogues, 10**6)
+    for rows, micro_tokens in ((dialogues, 1), (dialogues, 100), (dialogues, 300), (dialogues[::-1], 10**6)):
+        loss, found = gradient(rows, micro_tokens)
         assert loss == pytest.approx(whole, rel=1e-6)
-        assert torch.allclose(found, expected, atol=1e-6)
+        assert (found - expected).norm() <= 1e-5 * expected.norm()
 
 
 def test_every_assistant_turn_of_a_dialogue_is_learnt(tokenizer):
