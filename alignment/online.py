@@ -90,7 +90,7 @@ def open_setting(job: Job, config: Any) -> Setting:
     prompts, held_out = set_aside(read_prompts(config.prompts, snapshot, tokenizer, room=room), config.held_out_prompts)
     sources = reward_sources(job, config.reward.terms, max_length=config.reward.max_length)
     reference = None if config.lora else load_policy(parent).requires_grad_(False)
-    precision = prepare_for_training(model, config, job)
+    precision = prepare_for_training(model, config, job, samples=True)
     return Setting(model, reference, precision, tokenizer, sources, prompts, held_out)
 
 

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from alignment.config import JobError, Lora
+from alignment.models.frozen import hold_in_fp32
 
 ADAPTER = "adapter"  # the folder of a checkpoint that holds the adapter alone, as peft reads it
 
@@ -88,7 +89,8 @@ def without(model: torch.nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def merge(model: PreTrainedModel) -> PreTrainedModel:
-    """Add every adapter into its weight, in place: a plain model is left, with tied weights still tied."""
+    """Add every adapter into its weight, in fp32 and in place: a plain model is left, with tied weights still tied."""
+    hold_in_fp32(model)
     for name, layer in adapted_layers(model):
         layer.merge()
         parent, _, last = name.rpartition(".")

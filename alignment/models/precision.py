@@ -1,4 +1,4 @@
-"""Whether matrix products run in fp32 or bf16. Weights, gradients, losses and optimizer state stay fp32."""
+"""Whether matrix products run in fp32 or bf16. Trained weights, gradients, losses and optimizer state stay fp32."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from transformers.masking_utils import sdpa_mask
 
 from alignment.config import Job
 from alignment.models.adapters import attach
+from alignment.models.frozen import hold_in_bf16
 
 BLOCK = 256  # query rows a block: later blocks alone see all keys, so a quarter or more of the products is saved
 CHOICE = "precision.txt"  # beside the state: what "auto" came to
@@ -107,13 +108,17 @@ AttentionInterface.register("blockwise", blockwise_attention)
 AttentionMaskInterface.register("blockwise", blockwise_mask)
 
 
-def prepare_for_training(model: PreTrainedModel, config: Any, job: Job) -> str:
+def prepare_for_training(model: PreTrainedModel, config: Any, job: Job, *, samples: bool = False) -> str:
     """Make a loaded model ready for `loop.train` as a stage's config asks; every training stage calls this once.
 
     Attaches `config.lora`, has layers run again in the backward pass where `config.optimization` says
     activation_checkpointing, and sets the attention that suits `config.precision`. The model changes in place;
     `save_checkpoint` merges the adapter. Dropout and the second run of the layers need `model.training`, which
     `loop.train` sees to.
+
+    Args:
+        samples: the model also writes text during the run, in fp32. Its frozen weights then stay in fp32: else each
+            would be converted for every token.
 
     Returns:
         The precision chosen, "fp32" or "bf16", for `autocast` around each forward pass.
@@ -123,6 +128,8 @@ def prepare_for_training(model: PreTrainedModel, config: Any, job: Job) -> str:
     if config.optimization.activation_checkpointing:
         model.activation_checkpointing_enable()
     chosen = chosen_precision(config.precision, job)
+    if chosen == "bf16" and getattr(config, "lora", None) and not samples:
+        hold_in_bf16(model)
     if chosen == "bf16" and not torch.cuda.is_available():
         model.set_attn_implementation("blockwise")
     return chosen

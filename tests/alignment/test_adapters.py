@@ -142,7 +142,7 @@ def test_a_policy_with_an_adapter_samples_from_it(policy, tokenizer):
 
     before = drawn(policy)
     attach(policy, Lora(rank=4, dropout=0.5), seed=0)
-    policy.gradient_checkpointing_enable({"use_reentrant": False})
+    policy.activation_checkpointing_enable()
     policy.train()
     assert drawn(policy) == before and policy.training  # neither dropout nor a lost cache
     found = drawn(disturb(policy))
