@@ -24,7 +24,8 @@ from tests.rounds.material import queue_reward_round
 from tests.rounds.processes import PATIENCE, kill_group, step_of, wait_for
 from tests.servers import wait_until
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.services]
+pytestmark = pytest.mark.django_db(transaction=True)
+services = pytest.mark.services  # what hangs on the broker or on the database's clock; the others on the trainer alone
 ENDLESS = 100_000
 
 
@@ -53,6 +54,7 @@ def supervise_in_thread(round: Round) -> threading.Thread:
     return thread
 
 
+@services
 def test_a_round_runs_to_its_end_and_registers_its_version():
     round = queue_reward_round(make_project(), steps=4)
 
@@ -69,6 +71,7 @@ def test_a_round_runs_to_its_end_and_registers_its_version():
     ]  # fmt: skip
 
 
+@services
 def test_a_worker_killed_in_mid_stage_is_resumed_to_the_same_bits_and_ten_messages_are_one_attempt(
     celery_worker, tmp_path
 ):
@@ -116,6 +119,7 @@ def test_a_cancelled_round_stops_its_trainer_and_ends_cancelled():
     assert not trainers()
 
 
+@services
 def test_a_worker_told_to_end_saves_and_gives_the_round_back_without_using_an_attempt(celery_worker):
     round = queue_reward_round(make_project(), steps=ENDLESS)
     process = celery_worker("training")
@@ -152,6 +156,7 @@ def test_a_trainer_killed_for_want_of_memory_fails_the_round_once():
     assert (round.state, round.error_code, round.attempt) == ("failed", "out_of_memory", 1)
 
 
+@services
 def test_a_supervisor_whose_round_was_taken_over_kills_its_trainer_and_writes_nothing_more():
     round = queue_reward_round(make_project(), steps=ENDLESS)
     supervisor = supervise_in_thread(round)
