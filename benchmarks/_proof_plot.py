@@ -32,7 +32,7 @@ def draw(path: str | Path, found: Sequence[Found]) -> None:
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
     for curve, form, label, color in (
         (best_of_curve(found), "best_of_n", "best of n", "tab:gray"),
-        (run_curve(found), "learning", "GRPO without KL", "tab:red"),
+        (run_curve(found), "learning", "GRPO without KL", "black"),
     ):
         draw_curve(axes, curve, form, label, color)
     for name in (*METHODS, CONTROL):
