@@ -89,7 +89,9 @@ def test_the_control_is_a_share_of_the_gain_with_true_labels():
     assert not control_figures([found(shuffled_dpo=policy(0.11))], value)["at_most_a_fifth"]
 
 
-@pytest.mark.parametrize("safe, plain, kept", [(0.3, 0.5, True), (0.4, 0.5, False), (0.3, 0.33, False)])
+@pytest.mark.parametrize(
+    "safe, plain, kept", [(0.3, 0.5, True), (0.4, 0.5, False), (0.345, 0.5, False), (0.3, 0.33, False)]
+)
 def test_only_the_constrained_policy_may_keep_the_limit(safe, plain, kept):
     def exact(statistic):
         cost = statistic(np.arange(len(PROMPTS)))
