@@ -14,7 +14,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from alignment.config import GRPOConfig, Job
-from alignment.data.batches import micro_batches
 from alignment.loop import Watch
 from alignment.losses.policy import VARIANTS, clipped_policy, is_clipped, kl_estimate, log_ratio, loss_weights
 from alignment.models.precision import autocast
@@ -34,6 +33,7 @@ from alignment.sampling.rollouts import (
     MICRO_TOKENS,
     batch_logprobs,
     batch_of,
+    passes_of,
     require_agreement,
     rows_of,
 )
@@ -97,8 +97,8 @@ def accumulate(
     learnt, variant = learnt_tokens(tensors, config), VARIANTS[config.loss]
     weights = loss_weights(learnt, variant.average, longest=config.sampling.max_new_tokens)
     tensors = {**tensors, "learnt": learnt, "weights": weights}
-    policy, total, lengths = torch.zeros_like(tensors["old"]), 0.0, tensors["tokens"].tolist()
-    for group in micro_batches(lengths, range(len(lengths)), tokens):
+    policy, total = torch.zeros_like(tensors["old"]), 0.0
+    for group in passes_of(tensors, tokens):
         part = rows_of(tensors, group)
         with autocast(precision):
             logprobs = batch_logprobs(model, batch_of(part), config.sampling.temperature)

@@ -16,7 +16,6 @@ from transformers import PreTrainedModel
 
 from alignment.config import REWARD, Job, JobError, PPOConfig
 from alignment.config.online import RewardTerm
-from alignment.data.batches import micro_batches
 from alignment.loop import Watch
 from alignment.losses.policy import clipped_policy, is_clipped, kl_estimate, log_ratio, loss_weights
 from alignment.losses.value import clipped_value_loss, clipped_values
@@ -37,6 +36,7 @@ from alignment.sampling.rollouts import (
     MICRO_TOKENS,
     batch_logprobs,
     batch_of,
+    passes_of,
     require_agreement,
     rows_of,
 )
@@ -190,10 +190,9 @@ def accumulate(
     """
     completion = batch_of(tensors).completion
     tensors = {**tensors, "weights": loss_weights(completion, "token_mean")}
-    lengths = tensors["tokens"].tolist()
     policy = torch.zeros_like(tensors["old"])
     values = {name: torch.zeros_like(policy) for name in model.value_models}
-    for group in micro_batches(lengths, range(len(lengths)), tokens):
+    for group in passes_of(tensors, tokens):
         part = rows_of(tensors, group)
         batch = batch_of(part)
         with autocast(precision):

@@ -1,11 +1,12 @@
 """The stage `sft`: supervised fine-tuning on dialogues, the loss on the assistant's tokens and its end token.
 
-Input: parent (a policy). Several dialogues may share a row; each still sees itself alone.
+Input: parent (a policy).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from alignment import loop
 from alignment.config import Job, JobError, SFTConfig
-from alignment.data.batches import batch_at, bins, mask_of, micro_batches, pad, step_count
+from alignment.data.batches import batch_at, mask_of, micro_batches, pad, step_count
 from alignment.data.rows import read_jsonl
 from alignment.data.text import (
     assistant_mask,
@@ -27,7 +28,7 @@ from alignment.data.text import (
 from alignment.loop import Step, Watch
 from alignment.models.card import card_of
 from alignment.models.checkpoints import load_policy, save_checkpoint
-from alignment.models.logprob import completion_logprobs, hidden_states
+from alignment.models.logprob import completion_logprobs
 from alignment.models.precision import autocast, prepare_for_training
 
 WATCHED = 64  # held-out dialogues measured while training
@@ -38,14 +39,6 @@ class Dialogue(NamedTuple):
 
     ids: list[int]
     learn: list[int]
-
-
-class Row(NamedTuple):
-    """One row of a batch: one or more dialogues; positions begin at 0 with each."""
-
-    ids: list[int]
-    learn: list[int]
-    positions: list[int]
 
 
 def run(job: Job, config: SFTConfig) -> dict[str, Any]:
@@ -87,36 +80,12 @@ def encode_row(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, max_leng
     return Dialogue(prompt + completion, [0] * len(prompt) + [1] * len(completion))
 
 
-def join(dialogues: list[Dialogue]) -> Row:
-    """The dialogues one after another in one row; the first token of each is predicted by nobody."""
-    parts = [(d.ids, [0, *d.learn[1:]], range(len(d.ids))) for d in dialogues]
-    return Row(*([value for part in parts for value in part[column]] for column in range(3)))
-
-
-def rows_of(dialogues: list[Dialogue], capacity: int) -> list[Row]:
-    """Rows of at most `capacity` tokens with as many dialogues as fit; 0 leaves each dialogue in a row of its own."""
-    groups = bins([len(d.ids) for d in dialogues], capacity) if capacity else [[i] for i in range(len(dialogues))]
-    return [join([dialogues[i] for i in group]) for group in groups]
-
-
-def row_loss(model: PreTrainedModel, rows: list[Row], padding: int) -> torch.Tensor:
+def sum_nats(model: PreTrainedModel, dialogues: Sequence[Dialogue], padding: int) -> torch.Tensor:
     """Sum of the negative log-probabilities in nats of the learnt tokens, shape ()."""
-    ids = pad([row.ids for row in rows], padding).to(model.device)
-    mask = mask_of([row.ids for row in rows]).to(model.device)
-    learn = pad([row.learn for row in rows], 0).bool().to(model.device)
-    shared = any(row.positions.count(0) > 1 for row in rows)  # alone in its row, causal attention needs no mask
-    positions = pad([row.positions for row in rows], 0).to(model.device) if shared else None
-    return -completion_logprobs(model, ids, mask, learn, positions=positions).sum()
-
-
-@torch.no_grad()
-def demand_packing(model: PreTrainedModel) -> None:
-    """Raise JobError for a model whose attention does not keep the texts of one row apart."""
-    text = torch.arange(8, device=model.device)[None] + 1
-    positions = torch.arange(8, device=model.device).repeat(2)[None]
-    packed = hidden_states(model, torch.cat([text.flip(1), text], dim=1), positions)[:, 8:]
-    if not torch.allclose(packed, hidden_states(model, text), atol=1e-3):
-        raise JobError(f"{type(model).__name__} lets the dialogues of one row see each other; set packing to false")
+    rows = [dialogue.ids for dialogue in dialogues]
+    learn = pad([dialogue.learn for dialogue in dialogues], 0).bool()
+    ids, mask, learn = (t.to(model.device) for t in (pad(rows, padding), mask_of(rows), learn))
+    return -completion_logprobs(model, ids, mask, learn).sum()
 
 
 def learnt_tokens(dialogues: list[Dialogue]) -> int:
@@ -125,23 +94,17 @@ def learnt_tokens(dialogues: list[Dialogue]) -> int:
 
 
 def accumulate(
-    model: PreTrainedModel,
-    dialogues: list[Dialogue],
-    padding: int,
-    *,
-    micro_tokens: int,
-    precision: str = "fp32",
-    capacity: int = 0,
+    model: PreTrainedModel, dialogues: list[Dialogue], padding: int, *, micro_tokens: int, precision: str = "fp32"
 ) -> float:
     """Add the gradient of the mean loss a token over these dialogues and return that mean in nats.
 
-    Divided by the tokens of the whole step, not of each part: how dialogues are packed (`rows_of`) and cut into parts
-    of at most `micro_tokens` padded tokens changes nothing.
+    Divided by the tokens of the whole step, not of each part: how dialogues are cut into parts of at most
+    `micro_tokens` tokens changes nothing.
     """
-    tokens, loss, rows = max(1, learnt_tokens(dialogues)), 0.0, rows_of(dialogues, capacity)
-    for part in micro_batches([len(row.ids) for row in rows], range(len(rows)), micro_tokens):
+    tokens, loss = max(1, learnt_tokens(dialogues)), 0.0
+    for part in micro_batches([len(d.ids) for d in dialogues], range(len(dialogues)), micro_tokens):
         with autocast(precision):
-            nats = row_loss(model, [rows[i] for i in part], padding) / tokens
+            nats = sum_nats(model, [dialogues[i] for i in part], padding) / tokens
         nats.backward()
         loss += nats.item()
     return loss
@@ -157,10 +120,7 @@ def train(
 ) -> dict[str, Any]:
     """The run, from the saved state where there is one; returns facts for the card. `unseen` choose the weights."""
     plan, precision = config.optimization, prepare_for_training(model, config, job)
-    if config.packing:
-        demand_packing(model)
-    capacity = config.max_length if config.packing else 0
-    how = {"micro_tokens": config.micro_tokens, "precision": precision, "capacity": capacity}
+    how = {"micro_tokens": config.micro_tokens, "precision": precision}
     lengths = [len(d.ids) for d in dialogues]
     steps = step_count(len(lengths), batch_size=plan.batch_size, epochs=plan.epochs, max_steps=plan.max_steps)
 
@@ -181,9 +141,8 @@ def train(
 @torch.no_grad()
 def held_out_nats(model: PreTrainedModel, dialogues: list[Dialogue], padding: int) -> float:
     """Sum of the negative log-probabilities in nats of all their learnt tokens."""
-    rows = rows_of(dialogues, capacity=0)
-    parts = micro_batches([len(row.ids) for row in rows], range(len(rows)), 8192)
-    return sum(row_loss(model, [rows[i] for i in part], padding).item() for part in parts)
+    parts = micro_batches([len(d.ids) for d in dialogues], range(len(dialogues)), 8192)
+    return sum(sum_nats(model, [dialogues[i] for i in part], padding).item() for part in parts)
 
 
 def held_out_metric(

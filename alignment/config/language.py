@@ -54,8 +54,7 @@ class SFTConfig:
     rows: str = ""  # JSONL with "messages" or "prompt" and "completion"
     held_out_rows: str = ""  # as rows; they choose the best weights, and are measured at the end
     max_length: int = 512
-    packing: bool = False  # as many dialogues a row as max_length holds; changes nothing but memory and speed
-    micro_tokens: int = 8192  # padded tokens in memory at a time; changes nothing but memory and speed
+    micro_tokens: int = 4096  # tokens in memory at a time; changes nothing but memory and speed
     precision: str = "fp32"  # fp32 | bf16; on a CPU every new batch shape costs bf16 a slow kernel compilation
     lora: Any = None  # {"rank": 16, ...}: train an adapter, merged into the checkpoint; null trains all weights
     optimization: Any = None

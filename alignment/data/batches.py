@@ -54,29 +54,14 @@ def _batches_of(lengths: tuple[int, ...], batch_size: int, seed: int, epoch: int
 
 
 def micro_batches(lengths: Sequence[int], rows: Sequence[int], tokens: int) -> list[list[int]]:
-    """The rows of one optimizer step in groups whose padded size stays within `tokens` (one row may exceed it)."""
+    """The rows of one optimizer step in their order, in groups of at most `tokens` tokens (one row may exceed it)."""
     groups: list[list[int]] = []
-    for row in sorted(rows, key=lambda r: lengths[r]):
-        if groups and lengths[row] * (len(groups[-1]) + 1) <= tokens:
+    room = 0
+    for row in rows:
+        if groups and lengths[row] <= room:
             groups[-1].append(row)
         else:
             groups.append([row])
-    return groups
-
-
-def bins(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Row numbers in groups of at most `capacity` tokens (one row may exceed it), the longest first.
-
-    Each row goes where it leaves the least room (best fit decreasing), which wastes a few percent at most.
-    """
-    groups: list[list[int]] = []
-    room: list[int] = []
-    for row in sorted(range(len(lengths)), key=lambda r: -lengths[r]):
-        fits = [i for i, left in enumerate(room) if left >= lengths[row]]
-        best = min(fits, key=lambda i: room[i], default=len(groups))
-        if best == len(groups):
-            groups.append([])
-            room.append(capacity)
-        groups[best].append(row)
-        room[best] -= lengths[row]
+            room = tokens
+        room -= lengths[row]
     return groups

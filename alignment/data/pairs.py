@@ -41,6 +41,11 @@ class EncodedPair(NamedTuple):
         """Width of the longer of the two rows that this pair fills."""
         return len(self.prompt) + max(len(self.chosen), len(self.rejected))
 
+    @property
+    def packed_tokens(self) -> int:
+        """Of both rows, which share their prompt."""
+        return len(self.prompt) + len(self.chosen) + len(self.rejected)
+
 
 def read_pairs(snapshot: str | Path, split: str) -> list[Pair]:
     """The decisive pairs of a split, "train" or "test". Raises JobError naming file and line."""

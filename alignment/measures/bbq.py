@@ -22,7 +22,7 @@ from alignment.measures.figures import Measure, Statistic, mean_of
 from alignment.models.logprob import completion_logprobs
 
 OPTIONS = ("ans0", "ans1", "ans2")
-PASS_TOKENS = 8192  # padded tokens of one forward pass
+PASS_TOKENS = 8192  # tokens of one forward pass
 
 
 class Item(NamedTuple):

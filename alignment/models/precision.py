@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+from transformers import PreTrainedModel
 
+import alignment.models.attention  # noqa: F401, registers the kinds of attention
 from alignment.config import Job
 from alignment.models.adapters import attach
 from alignment.models.frozen import hold_in_bf16
 
-BLOCK = 256  # query rows a block: later blocks alone see all keys, so a quarter or more of the products is saved
 CHOICE = "precision.txt"  # beside the state: what "auto" came to
 WORTH_IT = 1.5  # bf16 is less exact, so "auto" takes it only where products are this many times faster
 
@@ -54,58 +52,6 @@ def _seconds(dtype: torch.dtype) -> float:
         (left @ right.T).sum().item()
         times.append(time.perf_counter() - started)
     return min(times[1:])
-
-
-def blockwise_attention(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
-    **more: Any,
-) -> tuple[torch.Tensor, None]:
-    """Causal attention as plain products; query, key, value (B, H, T, D). With a mask or a cache: torch's own.
-
-    torch's CPU flash kernel is several times slower than this in bf16 (and faster in fp32, where it stays).
-    """
-    if attention_mask is not None or query.shape[2] != key.shape[2]:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **more)
-    groups = query.shape[1] // key.shape[1]
-    key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    query = query * (scaling or query.shape[-1] ** -0.5)
-    length = query.shape[2]
-    blocks = [_block(query, key, value, i, min(i + BLOCK, length)) for i in range(0, length, BLOCK)]
-    return torch.cat(blocks, dim=2).transpose(1, 2).contiguous(), None
-
-
-def _block(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, start: int, end: int) -> torch.Tensor:
-    scores = query[:, :, start:end] @ key[:, :, :end].transpose(-1, -2)  # (B, H, end - start, end)
-    future = torch.full(scores.shape[-2:], float("-inf"), dtype=scores.dtype, device=scores.device).triu(1 + start)
-    return torch.softmax(scores + future, dim=-1) @ value[:, :, :end]
-
-
-def blockwise_mask(
-    *,
-    kv_length: int,
-    attention_mask: torch.Tensor | None = None,
-    local_size: int | None = None,
-    allow_is_causal_skip: bool = True,
-    **more: Any,
-) -> torch.Tensor | None:
-    """None for rows without padding, also while torch.compile traces (where sdpa_mask always makes one).
-
-    Packed rows, which transformers finds by their positions, and windows shorter than the row need their mask.
-    """
-    causal = allow_is_causal_skip or torch.compiler.is_compiling()
-    if attention_mask is None and causal and (local_size is None or kv_length <= local_size):
-        return None
-    given = {"kv_length": kv_length, "attention_mask": attention_mask, "local_size": local_size}
-    return sdpa_mask(**given, allow_is_causal_skip=allow_is_causal_skip, **more)
-
-
-AttentionInterface.register("blockwise", blockwise_attention)
-AttentionMaskInterface.register("blockwise", blockwise_mask)
 
 
 def prepare_for_training(model: PreTrainedModel, config: Any, job: Job, *, samples: bool = False) -> str:

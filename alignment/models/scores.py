@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from alignment.data.batches import mask_of, pad
+from alignment.data.batches import mask_of, micro_batches, pad
 from alignment.data.text import Messages, encode_completion, encode_prompt, truncate
 from alignment.models.checkpoints import score_head
-from alignment.models.logprob import hidden_states
+from alignment.models.packing import text_states
 from alignment.models.precision import autocast
 
-MICRO_TOKENS = 16384  # padded tokens held with their graph
-PASS_TOKENS = 2048  # padded tokens of one pass, where units of different lengths share a step
+MICRO_TOKENS = 16384  # tokens held with their graph
+PASS_TOKENS = 2048  # tokens of one pass: its activations stay in a cache of the processor
 
 Unit = Sequence[list[int]]  # texts scored in one pass: those of a comparison, or a text and its counterfactual
 
@@ -27,8 +27,8 @@ def end_scores(model: PreTrainedModel, ids: Tensor, mask: Tensor, precision: str
     """
     last = mask.sum(dim=1) - 1  # from lengths: the prompt may hold the pad token
     with autocast(precision):
-        hidden = hidden_states(model, ids)[torch.arange(len(ids), device=ids.device), last]
-    return score_head(model)(hidden.float())
+        states, places = text_states(model, ids, mask)
+    return score_head(model)(states.index_select(0, places.gather(1, last[:, None])[:, 0]).float())
 
 
 def unit_scores(model: PreTrainedModel, units: Sequence[Unit], pad_id: int, precision: str = "fp32") -> Tensor:
@@ -38,16 +38,8 @@ def unit_scores(model: PreTrainedModel, units: Sequence[Unit], pad_id: int, prec
 
 
 def passes(units: Sequence[Unit], tokens: int) -> list[list[int]]:
-    """The units in groups of like length, each of at most `tokens` padded tokens (one unit may exceed them)."""
-    width, groups, texts = [max(map(len, unit)) for unit in units], [], 0
-    for number in sorted(range(len(units)), key=lambda n: width[n]):
-        texts += len(units[number])
-        if groups and width[number] * texts <= tokens:
-            groups[-1].append(number)
-        else:
-            groups.append([number])
-            texts = len(units[number])
-    return groups
+    """The units in groups of at most `tokens` tokens (one unit may exceed them)."""
+    return micro_batches([sum(map(len, unit)) for unit in units], range(len(units)), tokens)
 
 
 def text_order(units: Sequence[Unit], groups: Sequence[Sequence[int]]) -> Tensor:
@@ -74,11 +66,9 @@ def backward(
 ) -> Tensor:
     """Add the gradient of objective(scores (R, H)) to the parameters and return the scores, detached.
 
-    The gradient does not depend on how the units are cut into passes. Up to `tokens` padded tokens all graphs are held,
-    in passes over units of like length: one pass would pad every template to the longest argument, and half of the
-    mitigated arm's work was padding. With more, the scores come first without a graph, and each pass then runs again,
-    with the dropout it had, and receives its share of the objective's gradient.
-    Source: Gao et al. 2021, arXiv:2101.06983.
+    The gradient does not depend on how the units are cut into passes. Up to `tokens` tokens all graphs are held. With
+    more, the scores come first without a graph, and each pass then runs again, with the dropout it had, and receives
+    its share of the objective's gradient. Source: Gao et al. 2021, arXiv:2101.06983.
     """
     held = len(passes(units, tokens)) == 1
     groups = passes(units, PASS_TOKENS if held else tokens)

@@ -31,7 +31,7 @@ class Passes(NamedTuple):
     """How rows go through a model."""
 
     pad_id: int
-    tokens: int = MICRO_TOKENS  # padded tokens of one forward pass: changes nothing but memory
+    tokens: int = MICRO_TOKENS  # tokens of one forward pass: changes nothing but memory
     precision: str = "fp32"  # of matrix products
 
 

@@ -87,7 +87,7 @@ def accumulate(
     """
     policy, losses = torch.zeros(len(pairs), 2, device=model.device), torch.zeros(len(pairs), device=model.device)
     shares = (weights / weights.sum()).to(model.device)
-    for group in micro_batches([2 * p.tokens for p in pairs], range(len(pairs)), passes.tokens):
+    for group in micro_batches([p.packed_tokens for p in pairs], range(len(pairs)), passes.tokens):
         some = [pairs[i] for i in group]
         logprobs = sequence_logprobs(model, rows_of(some), passes).view(-1, 2)
         known = None if reference is None else reference[group]

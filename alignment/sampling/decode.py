@@ -161,12 +161,14 @@ class Decoder:
         return self.model.get_output_embeddings()(hidden[:, -1]).float()
 
     def _prefill(self) -> torch.Tensor:
-        """(N, V) logits after the waiting rows' prompts; they join the rows.
+        """(N, V) logits after the waiting rows' prompts; they join the rows. A prompt of several rows is read once.
 
         Padded on the right, so that causal attention needs no mask and no query is without a key; then moved to the
         right edge, where the cache of all rows grows.
         """
-        prompts = [row.prompt for row in self.waiting]
+        numbers: dict[tuple[int, ...], int] = {}
+        which = [numbers.setdefault(tuple(row.prompt), len(numbers)) for row in self.waiting]
+        prompts = list(numbers)
         cache, device = DynamicCache(), self.model.device
         ids, mask = pad(prompts, 0).to(device), mask_of(prompts).to(device)
         hidden = self.model.base_model(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state
@@ -174,9 +176,9 @@ class Decoder:
         last = hidden[torch.arange(len(prompts), device=device), lengths - 1]
         order = (torch.arange(mask.shape[1], device=device) + lengths[:, None]) % mask.shape[1]  # (N, T)
         index = order[:, None, :, None].expand_as(cache.layers[0].keys)
-        moved = [(layer.keys.gather(2, index), layer.values.gather(2, index)) for layer in cache.layers]
-        self._join(moved, mask.gather(1, order).long())
-        return self.model.get_output_embeddings()(last).float()
+        moved = [(layer.keys.gather(2, index)[which], layer.values.gather(2, index)[which]) for layer in cache.layers]
+        self._join(moved, mask.gather(1, order).long()[which])
+        return self.model.get_output_embeddings()(last).float()[which]
 
     def _join(self, new: list[tuple[torch.Tensor, torch.Tensor]], mask: torch.Tensor) -> None:
         if self.rows:

@@ -173,6 +173,12 @@ def rows_of(tensors: Mapping[str, Tensor], rows: Sequence[int]) -> dict[str, Ten
     return {name: tensor[:, :width] if tensor.ndim == 2 else tensor for name, tensor in found.items()}
 
 
+def passes_of(tensors: Mapping[str, Tensor], tokens: int) -> list[list[int]]:
+    """The rows in passes of at most `tokens` tokens, those of one prompt beside each other: they share it then."""
+    rows = tensors["ids"].tolist()
+    return micro_batches(tensors["tokens"].tolist(), sorted(range(len(rows)), key=rows.__getitem__), tokens)
+
+
 def rollout_tensors(completions: Sequence[Completion], pad_id: int, device: torch.device) -> dict[str, Tensor]:
     """The tensors that every rollout has. `old` are the sampler's log-probabilities, 0 off the completion."""
     rows = [[*made.prompt.ids, *made.sample.ids] for made in completions]
@@ -204,10 +210,10 @@ def batch_logprobs(model: PreTrainedModel, batch: Batch, temperature: float) -> 
 def rollout_logprobs(
     model: PreTrainedModel, tensors: Mapping[str, Tensor], temperature: float, tokens: int = MICRO_TOKENS
 ) -> Tensor:
-    """(N, T) log-probabilities of a whole rollout without a graph, in passes of at most `tokens` padded tokens."""
-    lengths, ids = tensors["tokens"].tolist(), tensors["ids"]
+    """(N, T) log-probabilities of a whole rollout without a graph, in passes of at most `tokens` tokens."""
+    ids = tensors["ids"]
     found = torch.zeros(ids.shape, device=ids.device)
-    for group in micro_batches(lengths, range(len(lengths)), tokens):
+    for group in passes_of(tensors, tokens):
         part = batch_of(rows_of(tensors, group))
         found[group, : part.ids.shape[1]] = batch_logprobs(model, part, temperature)
     return found

@@ -11,13 +11,12 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from alignment.config import REWARD, JobError
-from alignment.data.batches import micro_batches
 from alignment.data.text import load_tokenizer
 from alignment.models.checkpoints import load_reward, reward_from_policy, score_head
 from alignment.models.heads import one_head
-from alignment.models.logprob import hidden_states
+from alignment.models.packing import text_states
 from alignment.models.sequences import MICRO_TOKENS, Batch
-from alignment.sampling.rollouts import batch_of
+from alignment.sampling.rollouts import batch_of, passes_of
 
 
 class PolicyAndValue(torch.nn.Module):
@@ -61,16 +60,17 @@ def state_values(model: PreTrainedModel, batch: Batch) -> Tensor:
 
     A completion of n tokens that begins at place s has its states at s to s + n. The others mean nothing.
     """
-    hidden = hidden_states(model, batch.ids)
-    return F.pad(score_head(model)(hidden).squeeze(-1).float(), (1, 0))
+    states, places = text_states(model, batch.ids, batch.mask)
+    values = score_head(model)(states).squeeze(-1).float()  # (S,)
+    return F.pad(values.index_select(0, places.flatten()).view(places.shape), (1, 0))
 
 
 @torch.no_grad()
 def rollout_values(model: PreTrainedModel, tensors: Mapping[str, Tensor], tokens: int = MICRO_TOKENS) -> Tensor:
-    """(N, T + 1) values of a whole rollout without a graph, in passes of at most `tokens` padded tokens."""
+    """(N, T + 1) values of a whole rollout without a graph, in passes of at most `tokens` tokens."""
     whole, lengths = batch_of(tensors), tensors["tokens"].tolist()
     found = torch.zeros(len(lengths), whole.ids.shape[1] + 1, device=whole.ids.device)
-    for group in micro_batches(lengths, range(len(lengths)), tokens):
+    for group in passes_of(tensors, tokens):
         width = max(lengths[i] for i in group)
         part = Batch(*(tensor[group, :width] for tensor in whole))
         found[group, : width + 1] = state_values(model, part)

@@ -44,6 +44,8 @@ def test_the_number_of_steps(rows, epochs, limit, expected):
 
 def test_micro_batches_cover_the_rows_within_their_tokens():
     groups = micro_batches(LENGTHS, range(40, 80), 512)
-    assert sorted(row for group in groups for row in group) == list(range(40, 80))
-    assert all(max(LENGTHS[r] for r in group) * len(group) <= 512 for group in groups)
+    assert [row for group in groups for row in group] == list(range(40, 80))
+    sizes = [sum(LENGTHS[r] for r in group) for group in groups]
+    assert len(groups) > 1 and all(size <= 512 for size in sizes)
+    assert all(size + LENGTHS[after[0]] > 512 for size, after in zip(sizes, groups[1:], strict=False))
     assert micro_batches([900], [0], 512) == [[0]]

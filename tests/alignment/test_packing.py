@@ -1,19 +1,115 @@
-"""Several dialogues in one row are the same training as each in a row of its own."""
+"""Packed texts, with their beginnings shared, are the same training as each text alone."""
 
 import random
 
 import pytest
 import torch
 
-from alignment.config import JobError, Lora
-from alignment.data.batches import bins
+from alignment.config import Lora
+from alignment.data.batches import mask_of, pad
+from alignment.models import attention, packing
 from alignment.models.adapters import attach
 from alignment.models.checkpoints import load_policy
-from alignment.sft import Dialogue, accumulate, demand_packing, join, rows_of
+from alignment.models.frozen import hold_in_bf16
+from alignment.models.packing import (
+    FEWEST_SHARED,
+    families,
+    keeps_texts_apart,
+    pack,
+    packed_states,
+    text_states,
+)
+from alignment.models.precision import autocast
+from alignment.sft import Dialogue, accumulate
 from tests.alignment.architectures import CONFIGS, write_model
-from tests.alignment.snapshots import make_job, metrics_of
-from tests.alignment.stages import run
-from tests.alignment.test_sft import config_of, rows  # noqa: F401, a fixture
+
+
+def texts_of(groups=4, each=3, longest=60):
+    """Texts that begin alike in groups, with a repeated one and one that is another's beginning, in any order."""
+    draw, made = random.Random(0), []
+    for _ in range(groups):
+        prompt = [draw.randrange(5, 300) for _ in range(draw.randrange(FEWEST_SHARED + 1, longest))]
+        made += [prompt + [draw.randrange(5, 300) for _ in range(draw.randrange(1, 40))] for _ in range(each)]
+    made += [made[0], made[1][: FEWEST_SHARED + 1]]
+    draw.shuffle(made)
+    return made
+
+
+@pytest.fixture(scope="module", params=list(CONFIGS))
+def model(request, tmp_path_factory):
+    made = load_policy(write_model(request.param, tmp_path_factory.mktemp(request.param) / "model"))
+    with torch.no_grad():  # small random weights attend to everything alike: a leak would hide below the tolerance
+        for matrix in (p for p in made.parameters() if p.ndim > 1):
+            matrix *= 4
+    return made
+
+
+def states_alone(model, text):
+    return model.base_model(input_ids=torch.tensor([text])).last_hidden_state[0]
+
+
+def gradients(model, total):
+    model.zero_grad()
+    total.backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("kind", ["packed", "blockwise"])
+def test_states_and_gradients_are_those_of_each_text_alone(model, kind):
+    texts = texts_of()
+    model.set_attn_implementation(kind)
+    assert keeps_texts_apart(model)
+    states, places = text_states(model, pad(texts, 0), mask_of(texts))
+    assert len(states) < sum(map(len, texts))  # something is shared
+    weight = torch.randn(states.shape[1], generator=torch.Generator().manual_seed(0))
+    found, alone = 0.0, 0.0
+    for text, at in zip(texts, places, strict=True):
+        mine, expected = states[at[: len(text)]], states_alone(model, text)
+        assert torch.allclose(mine, expected, atol=1e-5)
+        found, alone = found + (mine @ weight).sin().sum(), alone + (expected @ weight).sin().sum()
+    expected = gradients(model, alone)
+    assert torch.allclose(gradients(model, found), expected, atol=1e-5 * expected.abs().max().item())
+
+
+def test_without_the_trees_texts_would_see_each_other(model, monkeypatch):
+    """The comparison above can tell: plain causal attention over the same row fails it."""
+    texts = texts_of()
+    monkeypatch.setattr(attention, "attend_trees", lambda module, q, k, v, trees, branch, **more: branch(
+        module, q, k, v, **more))  # fmt: skip
+    packed = pack(texts)
+    states = packed_states(model, packed)
+    differences = [(states[at] - states_alone(model, text)).abs().max().item()
+                   for at, text in zip(packed.places, texts, strict=True)]  # fmt: skip
+    assert max(differences) > 1e-2
+
+
+def test_a_model_that_mixes_packed_texts_gets_one_at_a_time(tmp_path, monkeypatch):
+    policy = load_policy(write_model("llama", tmp_path / "model"))
+    forward = policy.model.forward
+    monkeypatch.setattr(policy.model, "forward", lambda trees=None, **given: forward(**given))  # deaf to the trees
+    assert not keeps_texts_apart(policy)
+    texts = texts_of(groups=2)
+    states, places = text_states(policy, pad(texts, 0), mask_of(texts))
+    assert len(states) == sum(map(len, texts))
+    for text, at in zip(texts, places, strict=True):
+        assert torch.allclose(states[at[: len(text)]], states_alone(policy, text), atol=1e-5)
+
+
+def test_texts_that_begin_alike_are_families():
+    prompt, other = list(range(10, 30)), list(range(40, 60))
+    texts = [[*prompt, 1], [*other, 2], [*prompt, 3, 4], [*other, 5], [7] * 30, [*prompt, 6]]
+    assert sorted(families(texts)) == [(20, [0, 2, 5]), (20, [1, 3]), (30, [4])]
+    packed = pack(texts)
+    assert len(packed.ids) == 20 + 1 + 2 + 1 + 20 + 1 + 1 + 30
+    for text, at in zip(texts, packed.places, strict=True):
+        assert [packed.ids[i] for i in at] == text and [packed.positions[i] for i in at] == [*range(len(text))]
+
+
+def test_a_common_opening_of_all_texts_does_not_break_up_the_pairs():
+    opening = list(range(5, 5 + FEWEST_SHARED))
+    pairs = [[*opening, *range(100 * n, 100 * n + 20), side] for n in (1, 2) for side in (3, 4)]
+    assert sorted(families(pairs)) == [(FEWEST_SHARED + 20, [0, 1]), (FEWEST_SHARED + 20, [2, 3])]
+    assert packing.common_tokens([1, 2, 3], [1, 2]) == 2
 
 
 def dialogues(count=9):
@@ -25,87 +121,29 @@ def dialogues(count=9):
     return made
 
 
-@pytest.fixture(scope="module", params=list(CONFIGS))
-def model(request, tmp_path_factory):
-    return load_policy(write_model(request.param, tmp_path_factory.mktemp(request.param) / "model"))
-
-
-def step_of(model, given, **how):
+def step_of(model, given, micro_tokens=10**6):
     model.zero_grad()
-    loss = accumulate(model, given, 0, **{"micro_tokens": 10**6, **how})
+    loss = accumulate(model, given, 0, micro_tokens=micro_tokens)
     return loss, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
-@pytest.mark.parametrize(
-    "how",
-    [{"capacity": 64}, {"capacity": 64, "micro_tokens": 64}, {"capacity": 10**4}, {"micro_tokens": 1}],
-    ids=["packed", "packed and cut", "all in one row", "a dialogue at a time"],
-)
-def test_how_dialogues_are_laid_out_changes_neither_loss_nor_gradients(model, how):
+@pytest.mark.parametrize("adapter", [False, True])
+def test_how_dialogues_are_laid_out_changes_neither_loss_nor_gradients(model, adapter):
     given = dialogues()
-    loss, gradient = step_of(model, given)
-    found, again = step_of(model, given, **how)
-    assert found == pytest.approx(loss, abs=1e-5)
-    assert torch.allclose(again, gradient, atol=1e-5)
+    if adapter:
+        attach(model, Lora(rank=2), seed=0)
+    loss, gradient = step_of(model, given, micro_tokens=1)  # one at a time
+    scale = gradient.abs().max().item()
+    for found, again in (step_of(model, given), step_of(model, given, 64), step_of(model, given[::-1], 64)):
+        assert found == pytest.approx(loss, abs=1e-5)
+        assert torch.allclose(again, gradient, atol=1e-5 * scale)
 
 
-def test_the_order_of_the_rows_changes_nothing(model):
-    given = dialogues()
-    loss, gradient = step_of(model, given)
-    for capacity in (0, 64):
-        found, again = step_of(model, given[::-1], capacity=capacity)
-        assert found == pytest.approx(loss, abs=1e-5) and torch.allclose(again, gradient, atol=1e-5)
-
-
-def test_padding_changes_nothing(model):
-    """A row's loss beside a much longer row, which it is padded to, is its loss alone."""
-    short, long = Dialogue([5, 6, 7, 8], [0, 1, 1, 1]), Dialogue([9] * 100, [0] * 100)
-    loss, gradient = step_of(model, [short])
-    for capacity in (0, 104):
-        found, again = step_of(model, [short, long], capacity=capacity)
-        assert found == pytest.approx(loss, abs=1e-5) and torch.allclose(again, gradient, atol=1e-5)
-
-
-def test_an_adapter_packs_too_and_so_does_the_attention_of_bf16(model):
-    given = dialogues()
-    attach(model, Lora(rank=2), seed=0)
-    loss, gradient = step_of(model, given)
-    found, again = step_of(model, given, capacity=64)
-    assert found == pytest.approx(loss, abs=1e-5) and torch.allclose(again, gradient, atol=1e-5)
-    model.set_attn_implementation("blockwise")
-    found, again = step_of(model, given, capacity=64)
-    assert found == pytest.approx(loss, abs=1e-5) and torch.allclose(again, gradient, atol=1e-5)
-
-
-def test_a_row_holds_whole_dialogues_and_nobody_predicts_the_first_token_of_one():
-    row = join([Dialogue([7, 8, 9], [1, 1, 0]), Dialogue([5, 6], [1, 1])])
-    assert row == ([7, 8, 9, 5, 6], [0, 1, 0, 0, 1], [0, 1, 2, 0, 1])
-    packed = rows_of(dialogues(), 64)
-    assert max(len(row.ids) for row in packed) <= 64 and len(packed) < 9
-    assert sum(len(row.ids) for row in packed) == sum(len(d.ids) for d in dialogues())
-
-
-def test_bins_fill_where_the_least_room_is_left_and_a_longer_row_stays_alone():
-    assert bins([5, 6, 4, 3, 20], 10) == [[4], [1, 2], [0, 3]]
-    assert bins([], 10) == []
-    lengths = [random.Random(1).randrange(1, 200) for _ in range(300)]
-    made = bins(lengths, 512)
-    assert sorted(i for group in made for i in group) == list(range(300))
-    assert all(sum(lengths[i] for i in group) <= 512 for group in made)
-
-
-def test_a_model_that_mixes_the_texts_of_a_row_is_refused(policy, monkeypatch):
-    demand_packing(policy)
-    body, forward = policy.model, policy.model.forward
-    monkeypatch.setattr(body, "forward", lambda position_ids=None, **given: forward(**given))  # deaf to positions
-    with pytest.raises(JobError, match="set packing to false"):
-        demand_packing(policy)
-
-
-def test_a_packed_run_learns_what_an_unpacked_one_does(tmp_path, parent, rows):  # noqa: F811
-    def losses(name, **changes):
-        job = make_job("sft", tmp_path / name, {**config_of(rows, epochs=1), **changes}, parent=parent)
-        run(job, tmp_path)
-        return [row["loss_nats"] for row in metrics_of(job.output)]
-
-    assert losses("packed", packing=True) == pytest.approx(losses("plain"), abs=1e-4)
+def test_an_adapter_over_frozen_bf16_weights_packs_too(tmp_path):
+    policy = load_policy(write_model("llama", tmp_path / "model"))
+    attach(policy, Lora(rank=2), seed=0)
+    hold_in_bf16(policy)
+    texts = texts_of(groups=2)
+    with autocast("bf16"):
+        states, _ = text_states(policy, pad(texts, 0), mask_of(texts))
+    assert len(states) < sum(map(len, texts))

@@ -15,7 +15,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from alignment.data.text import load_tokenizer
 from alignment.models.checkpoints import load_policy
-from alignment.sft import accumulate, encode_row, learnt_tokens, row_loss, rows_of
+from alignment.sft import accumulate, encode_row, learnt_tokens, sum_nats
 from tests.alignment.golden import gradients
 from tests.alignment.preference_cases import PAIRS
 from tests.alignment.snapshots import planted_pairs, write_snapshot
@@ -74,7 +74,7 @@ def test_sft_equals_trl(models, tokenizer, tmp_path, rows, options):
     batch, theirs = their_batch_and_loss(trainer)
 
     dialogues, model = [encode_row(row, tokenizer, 256) for row in rows], load_policy(models / "policy")
-    ours = row_loss(model, rows_of(dialogues, 0), tokenizer.pad_token_id) / learnt_tokens(dialogues)
+    ours = sum_nats(model, dialogues, tokenizer.pad_token_id) / learnt_tokens(dialogues)
     ours.backward()
 
     assert {tuple(d.ids) for d in dialogues} == real_rows(batch["input_ids"], batch["attention_mask"])

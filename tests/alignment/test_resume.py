@@ -24,7 +24,7 @@ def test_a_killed_run_resumes_to_the_very_same_artifact(tmp_path, parent, stage)
     else:
         rows = [{"prompt": f"Tell me {number}.", "completion": text} for number, text in enumerate(TEXTS * 12)]
         (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        config = {"rows": str(tmp_path / "rows.jsonl"), "packing": True, "lora": {"rank": 4, "dropout": 0.2}}
+        config = {"rows": str(tmp_path / "rows.jsonl"), "lora": {"rank": 4, "dropout": 0.2}}
     job = make_job(stage, tmp_path, {**config, "optimization": PLAN}, parent=parent)
     assert_kills_change_nothing(job, tmp_path)
 

@@ -11,7 +11,7 @@ from alignment.config import EXIT_BAD_INPUT, Input, Job, JobError, SFTConfig
 from alignment.data.text import encode_prompt, load_tokenizer
 from alignment.manifest import file_sha256
 from alignment.models.checkpoints import load_policy, save_checkpoint
-from alignment.sft import accumulate, encode_row, learnt_tokens, row_loss, rows_of
+from alignment.sft import accumulate, encode_row, learnt_tokens, sum_nats
 from tests.alignment.snapshots import make_job, metrics_of
 from tests.alignment.stages import run
 
@@ -47,7 +47,7 @@ def test_the_loss_is_the_mean_over_the_answers_tokens(policy, tokenizer):
         labels = torch.where(torch.tensor([dialogue.learn]).bool(), ids, -100)
         total += policy(ids, labels=labels).loss.item() * sum(dialogue.learn)
     assert learnt_tokens(dialogues) == sum(sum(d.learn) for d in dialogues)
-    assert row_loss(policy, rows_of(dialogues, 0), 0).item() == pytest.approx(total, rel=1e-5)
+    assert sum_nats(policy, dialogues, 0).item() == pytest.approx(total, rel=1e-5)
 
 
 def test_how_a_step_is_cut_or_ordered_changes_nothing(policy, tokenizer):
@@ -159,5 +159,5 @@ def test_held_out_rows_choose_the_weights(tmp_path, rows, parent):
     assert card["best_step"] == 1 + found.index(min(found)) < card["steps"]
     kept, tokenizer = load_policy(tmp_path / "out" / "checkpoint"), load_tokenizer(parent.path)
     dialogue = [encode_row(json.loads(other.read_text()), tokenizer, 512)]
-    nats = row_loss(kept, rows_of(dialogue, 0), 0).item() / learnt_tokens(dialogue)
+    nats = sum_nats(kept, dialogue, 0).item() / learnt_tokens(dialogue)
     assert nats == pytest.approx(min(found), rel=1e-4)
