@@ -5,7 +5,7 @@ from typing import NamedTuple
 from labelapp.models import AuditMetric, Project, Round, Version
 from labelapp.rounds import figures
 
-WIDTH, HEIGHT, LEFT, AIR = 640.0, 200.0, 44.0, 14.0
+WIDTH, HEIGHT, LEFT, RIGHT, AIR = 640.0, 200.0, 44.0, 56.0, 14.0  # RIGHT: room for the last value
 ACCURACY, CHANGE = "reward_accuracy", "reward_accuracy_change"
 
 
@@ -22,6 +22,10 @@ class Point(NamedTuple):
     @property
     def accuracy(self) -> str:
         return " ".join([figures.text(self.value, "share"), figures.interval(self.low, self.high, "share")])
+
+    @property
+    def percent(self) -> str:
+        return figures.text(self.value, "share")
 
     @property
     def moved(self) -> str:
@@ -77,7 +81,7 @@ def marks(points: list[Point]) -> list[Mark]:
 
     def x(point: Point) -> float:
         share = (point.judgments - first) / (last - first) if last > first else 0.5
-        return round(LEFT + AIR + share * (WIDTH - LEFT - 2 * AIR), 1)
+        return round(LEFT + AIR + share * (WIDTH - LEFT - RIGHT - AIR), 1)
 
     def y(value: float | None, otherwise: float) -> float:
         share = ((otherwise if value is None else value) - low) / span
