@@ -21,7 +21,6 @@ QUICK = {
         "sft.optimization": {**TINY, "max_steps": 2},
     },
     "safe": {"safe.sampling": SAMPLING, "safe.optimization": {"max_steps": 2}},
-    "ppo": {"ppo.sampling": SAMPLING, "ppo.optimization": {"max_steps": 2}},
 }  # fmt: skip
 
 
