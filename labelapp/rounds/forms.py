@@ -6,7 +6,7 @@ from django import forms
 
 from labelapp.models import Project, Schedule, Snapshot, Version
 from labelapp.rounds.presets import PRESETS, USUAL, options_of
-from labelapp.rounds.recipes import OptionRefused, default_of, lines_of, plan_stages, read_changes
+from labelapp.rounds.recipes import OptionRefused, default_of, plan_stages, read_settings
 from labelapp.rounds.schedule import BadCron, read_cron
 
 LARGEST_SEED = 2**31 - 1
@@ -48,7 +48,7 @@ class LaunchForm(forms.Form):
 
     def clean_further(self) -> dict[str, Any]:
         try:
-            return read_changes(lines_of(self.cleaned_data["further"]))
+            return read_settings(self.cleaned_data["further"])
         except OptionRefused as refusal:
             raise forms.ValidationError(str(refusal)) from refusal
 
@@ -119,7 +119,7 @@ class ScheduleForm(forms.ModelForm):
         if given.get("enabled") and not given.get("every_judgments") and not given.get("cron"):
             self.add_error("every_judgments", "Say after how many judgments a round begins, or at what time.")
         try:
-            changes = read_changes(lines_of(given.get("further", "")))
+            changes = read_settings(given.get("further", ""))
             plan_stages(given.get("recipe", USUAL), mitigation=given.get("mitigation", False), changes=changes)
         except OptionRefused as refusal:
             self.add_error("further", str(refusal))

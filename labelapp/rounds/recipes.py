@@ -10,6 +10,10 @@ from labelapp.rounds.presets import PRESETS
 
 MITIGATED = {"counterfactual_weight": 10.0}
 BASELINE = {"counterfactual_weight": 0.0}
+FILES = {  # config values that name files of the server, which hold other projects' data too
+    "bbq_items", "gold_points", "groups_file", "held_out_rows", "held_out_text", "prompts", "reference_cache",
+    "refusal_prompts", "reward_bench", "rows", "text", "weights_file",
+}  # fmt: skip
 
 
 class OptionRefused(ValueError):
@@ -33,8 +37,22 @@ def plan_stages(recipe: str, *, mitigation: bool = False, changes: dict[str, Any
     return stages
 
 
-def lines_of(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line.strip()]
+def read_settings(text: str) -> dict[str, Any]:
+    """Changes as a page takes them, one PATH=VALUE a line. Raises OptionRefused, for whatever names a file too."""
+    changes = read_changes(line for line in text.splitlines() if line.strip())
+    for path, value in changes.items():
+        if name := named_file(path.split(".")[-1], value):
+            raise OptionRefused(path, f"{name} names a file of the server: only manage.py launch --set may do that.")
+    return changes
+
+
+def named_file(key: str, value: Any) -> str:
+    """The setting in a value, at any depth, that names a file; empty where none does: sampling.prompts is a number."""
+    if isinstance(value, dict):
+        return next(filter(None, (named_file(inner, each) for inner, each in value.items())), "")
+    if isinstance(value, list) and any(isinstance(each, dict) for each in value):
+        return next(filter(None, (named_file(key, each) for each in value)), "")
+    return key if key in FILES and isinstance(value, str | list) else ""
 
 
 def read_changes(lines: Iterable[str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from labelapp.datasets.counts import project_counts
 from labelapp.models import Project, Round, Schedule, User, Version
 from labelapp.models.rounds import ACTIVE_STATES
 from labelapp.rounds.actions import LaunchRefused, launch_round
-from labelapp.rounds.recipes import OptionRefused, lines_of, read_changes
+from labelapp.rounds.recipes import OptionRefused, read_settings
 
 PATIENCE = timedelta(minutes=15)  # for freezing and launching
 log = structlog.get_logger(__name__)
@@ -101,7 +101,7 @@ def run(schedule: Schedule, reason: str) -> None:
                 parent=parent,
                 recipe=schedule.recipe,
                 mitigation=schedule.mitigation,
-                changes=read_changes(lines_of(schedule.further)),
+                changes=read_settings(schedule.further),
                 why=reason,
             )
             settle(schedule, judgments, f"Round {round.number} was launched after {reason}.", last_round=round)

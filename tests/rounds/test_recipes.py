@@ -1,10 +1,15 @@
 """Recipes from their first stage to the versions and audits that they leave, with the real trainer."""
 
+import dataclasses
+from collections.abc import Iterator
+
 import pytest
 
+from alignment.config import CONFIGS, build
 from labelapp.models import Audit, Round, Version
 from labelapp.rounds.actions import launch_round
 from labelapp.rounds.gate import latest_audit
+from labelapp.rounds.recipes import FILES, OptionRefused, read_settings
 from labelapp.rounds.supervise import supervise_round
 from tests.factories import make_project, make_user
 from tests.rounds.material import TINY, make_parent, make_snapshot
@@ -15,6 +20,10 @@ SHORT = {
     "audit.max_items": 4, "audit.max_new_tokens": 4, "audit.bootstrap": 100, "reward.optimization.max_steps": 3,
 }  # fmt: skip
 SAMPLING = {"prompts": 2, "completions": 2, "max_new_tokens": 8}
+NEEDED = {  # what some stages cannot be built without
+    "tokenizer": {"text": ["a"]}, "pretrain": {"text": ["a"]}, "sft": {"rows": "a", "lora": {}},
+    "generate": {"prompts": "a"},
+}  # fmt: skip
 QUICK = {
     "best-of-n": {
         "best_of_n.sampling": {"prompts": 24, "completions": 2, "max_new_tokens": 96},  # a few end by chance
@@ -22,6 +31,50 @@ QUICK = {
     },
     "safe": {"safe.sampling": SAMPLING, "safe.optimization": {"max_steps": 2}},
 }  # fmt: skip
+
+
+WORDS = {  # settings whose value is a word, or a text that is looked for: no file
+    "aggregate", "criteria", "criterion", "head", "input", "kind", "loss", "margin", "pattern", "place", "precision",
+    "ranking", "schedule", "select", "source",
+}  # fmt: skip
+
+
+def settings_of(config) -> Iterator[str]:
+    """The names of a config's fields that take text, of the groups nested in it too."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        for each in value if isinstance(value, list) else [value]:
+            if dataclasses.is_dataclass(each):
+                yield from settings_of(each)
+        if "str" in str(field.type):
+            yield field.name
+
+
+@pytest.mark.parametrize("stage", CONFIGS)
+def test_every_setting_that_takes_text_is_known_as_a_file_or_a_word(stage):
+    assert set(settings_of(build(CONFIGS[stage], NEEDED.get(stage, {})))) <= FILES | WORDS
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "sft.rows=/etc/hostname",
+        "evaluate.prompts=prompts.jsonl",
+        'preference.terms={"weights_file": "weights.json"}',
+        "preference.reference_cache=shared",
+        'reward={"mitigation": {"groups_file": "groups.json"}}',
+        'pretrain.text=["book.txt"]',
+    ],
+)
+def test_pages_name_no_file_of_the_server(line):
+    with pytest.raises(OptionRefused, match="names a file of the server"):
+        read_settings(f"reward.lora.rank=4\n{line}")
+
+
+def test_pages_may_say_how_many_prompts_are_sampled():
+    assert read_settings('grpo.sampling={"prompts": 4}\nppo.sampling.prompts=8') == {
+        "grpo.sampling": {"prompts": 4}, "ppo.sampling.prompts": 8,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("recipe", QUICK)
