@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Max
+from django.db.models import Max, QuerySet
 from django.db.models.functions import Now
 
 from alignment.manifest import ArtifactError, split_of
@@ -85,10 +85,21 @@ def launch_round(
     )
 
 
+def usual_parent(project: Project) -> Version | None:
+    """The version that answers; where none does, the newest policy."""
+    policies = project.versions.filter(kind=Version.Kind.POLICY)
+    return policies.filter(state=Version.State.PROMOTED).first() or policies.first()
+
+
+def reward_models(project: Project) -> QuerySet[Version]:
+    """Those that rounds made, without the arms that others are only compared with."""
+    made = project.versions.filter(kind=Version.Kind.REWARD, round__isnull=False)
+    return made.exclude(name__startswith="reward-baseline")
+
+
 def earlier_reward(project: Project) -> Version | None:
-    """The newest reward model of a round whose files are there, without the arms that others are only compared with."""
-    found = project.versions.filter(kind=Version.Kind.REWARD, round__isnull=False)
-    newest = found.exclude(name__startswith="reward-baseline").order_by("-created_at", "-pk").first()
+    """The newest reward model of a round whose files are there."""
+    newest = reward_models(project).order_by("-created_at", "-pk").first()
     try:
         if newest:
             look_over(newest.path, newest.digest)

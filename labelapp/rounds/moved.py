@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from labelapp.models import AuditMetric, Project, Round, Version
 from labelapp.rounds import figures
+from labelapp.rounds.actions import reward_models
 
 WIDTH, HEIGHT, LEFT, RIGHT, AIR = 640.0, 200.0, 44.0, 56.0, 14.0  # RIGHT: room for the last value
 ACCURACY, CHANGE = "reward_accuracy", "reward_accuracy_change"
@@ -21,7 +22,7 @@ class Point(NamedTuple):
 
     @property
     def accuracy(self) -> str:
-        return " ".join([figures.text(self.value, "share"), figures.interval(self.low, self.high, "share")])
+        return " ".join([self.percent, figures.interval(self.low, self.high, "share")])
 
     @property
     def percent(self) -> str:
@@ -50,9 +51,9 @@ class Mark(NamedTuple):
 def points_of(project: Project) -> list[Point]:
     """One for each round that measured a reward model, oldest first."""
     measured = AuditMetric.objects.filter(
-        audit__version__project=project, audit__version__kind=Version.Kind.REWARD, audit__stage__stage="evaluate",
-        key__in=[ACCURACY, CHANGE], audit__version__round__snapshot__isnull=False,
-    ).exclude(audit__version__name__startswith="reward-baseline")  # fmt: skip
+        audit__version__in=reward_models(project), audit__stage__stage="evaluate", key__in=[ACCURACY, CHANGE],
+        audit__version__round__snapshot__isnull=False,
+    )  # fmt: skip
     found: dict[Round, dict[str, AuditMetric]] = {}
     for metric in measured.select_related("audit__version__round__snapshot", "audit__stage").order_by("audit__pk"):
         found.setdefault(metric.audit.version.round, {})[metric.key] = metric

@@ -29,8 +29,8 @@ class Option(NamedTuple):
     hint: str = ""
 
 
-def stage(name: str, config: dict[str, Any], inputs: dict[str, str], kind: str = "") -> dict[str, Any]:
-    return {"name": name, "stage": kind or name, "config": config, "inputs": inputs}
+def stage(name: str, config: dict[str, Any], inputs: dict[str, str]) -> dict[str, Any]:
+    return {"name": name, "stage": name, "config": config, "inputs": inputs}
 
 
 def reward(**config: Any) -> dict[str, Any]:

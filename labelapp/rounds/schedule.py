@@ -15,9 +15,9 @@ from django.utils import timezone
 
 from labelapp.datasets.actions import NothingToFreeze, freeze_snapshot
 from labelapp.datasets.counts import project_counts
-from labelapp.models import Project, Round, Schedule, User, Version
+from labelapp.models import Round, Schedule, User
 from labelapp.models.rounds import ACTIVE_STATES
-from labelapp.rounds.actions import LaunchRefused, launch_round
+from labelapp.rounds.actions import LaunchRefused, launch_round, usual_parent
 from labelapp.rounds.recipes import OptionRefused, read_settings
 
 PATIENCE = timedelta(minutes=15)  # for freezing and launching
@@ -92,7 +92,7 @@ def run(schedule: Schedule, reason: str) -> None:
         snapshot = freeze_snapshot(project=project, by=None)
         if schedule.last_round and schedule.last_round.snapshot_id == snapshot.pk:
             return settle(schedule, judgments, f"No judgment has changed since round {schedule.last_round.number}.")
-        if (parent := policy_of(project)) is None:
+        if (parent := usual_parent(project)) is None:
             return settle(schedule, judgments, "There is no policy to start from; import one.")
         with transaction.atomic():
             round = launch_round(
@@ -113,10 +113,3 @@ def settle(schedule: Schedule, judgments: int, outcome: str, **more) -> None:
     done = {"seen_judgments": judgments, "looked_at": Now(), "busy_until": None, "outcome": outcome}
     Schedule.objects.filter(pk=schedule.pk).update(**done, **more)
     log.info("schedule ran", project=schedule.project.slug, outcome=outcome)
-
-
-def policy_of(project: Project) -> Version | None:
-    """The version that answers; where none does, the newest policy."""
-    policies = project.versions.filter(kind=Version.Kind.POLICY)
-    return policies.filter(state=Version.State.PROMOTED).first() or policies.first()
-

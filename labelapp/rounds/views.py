@@ -9,7 +9,7 @@ from django.template.response import TemplateResponse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from labelapp.accounts.permissions import project_page
-from labelapp.models import MetricRow, Project, Round, Schedule, Stage, Version
+from labelapp.models import MetricRow, Project, Round, Schedule, Stage
 from labelapp.models.rounds import ACTIVE_STATES
 from labelapp.rounds import moved, overview, schedule
 from labelapp.rounds.actions import (
@@ -18,6 +18,7 @@ from labelapp.rounds.actions import (
     RoundIsOver,
     launch_round,
     request_cancel,
+    usual_parent,
 )
 from labelapp.rounds.artifacts import PUBLISHED
 from labelapp.rounds.forms import LaunchForm, ScheduleForm
@@ -88,10 +89,8 @@ def asked_recipe(request: HttpRequest) -> str:
 
 
 def initial(project: Project, recipe: str) -> dict:
-    """The newest snapshot, and the version that answers; where none does, the newest policy."""
-    policies = project.versions.filter(kind=Version.Kind.POLICY)
-    parent = policies.filter(state=Version.State.PROMOTED).first() or policies.first()
-    return {"recipe": recipe, "snapshot": project.snapshots.first(), "parent": parent}
+    """The newest snapshot, and the usual parent."""
+    return {"recipe": recipe, "snapshot": project.snapshots.first(), "parent": usual_parent(project)}
 
 
 def launch(request: HttpRequest, project: Project, form: LaunchForm) -> Round:

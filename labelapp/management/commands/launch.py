@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from labelapp.management.asking import person_named, project_named
 from labelapp.models import Project, Round, Snapshot, Version
-from labelapp.rounds.actions import LaunchRefused, launch_round
+from labelapp.rounds.actions import LaunchRefused, launch_round, usual_parent
 from labelapp.rounds.overview import is_over
 from labelapp.rounds.presets import PRESETS, USUAL
 from labelapp.rounds.recipes import OptionRefused, read_changes
@@ -65,11 +65,7 @@ def find_snapshot(project: Project, digest: str) -> Snapshot:
 
 
 def find_parent(project: Project, name: str) -> Version:
-    policies = project.versions.filter(kind=Version.Kind.POLICY)
-    if name:
-        found = project.versions.filter(name=name).first()
-    else:
-        found = policies.filter(state=Version.State.PROMOTED).first() or policies.first()
+    found = project.versions.filter(name=name).first() if name else usual_parent(project)
     if found is None:
         raise CommandError(f"There is no version {name!r} here." if name else "There is no policy to start from yet.")
     return found
