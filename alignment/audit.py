@@ -2,7 +2,8 @@
 
 Inputs: snapshot and reward, or policy, or all of them; reward_champion and policy_champion for a comparison on the
 same items. audit.json holds the figures and what they were measured on; items.jsonl, refusals.jsonl and bbq.jsonl what
-each figure was computed from. The same inputs, config and seed give the same bytes.
+each figure was computed from, values.jsonl what each mean is the mean of. The same inputs, config and seed give the
+same bytes.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from alignment.measures.figures import Measure, Resampling, arm_metrics
 from alignment.measures.heads import asked_texts, head_items, read_asked, reward_measures
 from alignment.measures.panel import Panel, RewardScores, items, measure_rewards, pair_scores, read_panel
 from alignment.measures.refusals import RefusalPrompt, read_refusal_prompts, refusal_measures, refuses
+from alignment.measures.values import keep_values
 from alignment.models.checkpoints import load_policy
 from alignment.progress import Progress
 from alignment.sampling.decode import sample, seed_of
@@ -41,14 +43,16 @@ def run(job: Job, config: AuditConfig) -> dict[str, Any]:
     for name in ("reward", "policy"):
         if f"{name}_champion" in job.inputs and name not in job.inputs:
             raise JobError(f"{name}_champion is there to compare with: name the input {name} too")
-    how, work, metrics = Resampling(config.bootstrap, job.seed), Progress(job), []
+    work, compared, metrics = Progress(job), {}, []
     if "reward" in job.inputs:
-        metrics += audit_reward(job, config, how, work)
+        compared["reward_champion"] = figures = audit_reward(job, config, work)
+        metrics += arm_metrics(figures, Resampling(config.bootstrap, job.seed), AGAINST_CHAMPION)
     if "policy" in job.inputs:
-        metrics += audit_policy(job, config, how, work)
+        compared["policy_champion"] = figures = audit_policy(job, config, work)
+        metrics += with_evidence(arm_metrics(figures, Resampling(config.bootstrap, job.seed), AGAINST_CHAMPION))
     record = {**provenance(job, config), "metrics": metrics}
     (Path(job.output) / "audit.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    return {"checkpoint": None, "metrics": metrics}
+    return {"checkpoint": None, "metrics": metrics, "values": keep_values(Path(job.output), compared)}
 
 
 def provenance(job: Job, config: AuditConfig) -> dict[str, Any]:
@@ -75,14 +79,13 @@ def arms(job: Job, name: str) -> list[Path]:
     return [job.input_path(each) for each in (name, f"{name}_champion") if each in job.inputs]
 
 
-def audit_reward(job: Job, config: AuditConfig, how: Resampling, work: Progress) -> list[dict[str, Any]]:
+def audit_reward(job: Job, config: AuditConfig, work: Progress) -> list[list[Measure]]:
     """Accuracy beside the trivial baselines and by length, calibration, verdicts that hang on gender, other heads."""
     snapshot, paths = job.input_path("snapshot"), arms(job, "reward")
     panel, asked = read_panel(snapshot), read_asked(snapshot, paths)
     measured = measure_rewards(panel, paths, config.max_length, work, asked_texts(asked))
     write_jsonl(Path(job.output) / "items.jsonl", [*items(panel, measured), *head_items(asked, measured)])
-    figures = [[*reward_measures(panel, asked, found), *calibration(panel, found)] for found in measured]
-    return arm_metrics(figures, how, AGAINST_CHAMPION)
+    return [[*reward_measures(panel, asked, found), *calibration(panel, found)] for found in measured]
 
 
 def calibration(panel: Panel, found: RewardScores) -> list[Measure]:
@@ -100,7 +103,7 @@ class Replies(NamedTuple):
     logprobs: np.ndarray  # (n, 3), nats a token of BBQ's options
 
 
-def audit_policy(job: Job, config: AuditConfig, how: Resampling, work: Progress) -> list[dict[str, Any]]:
+def audit_policy(job: Job, config: AuditConfig, work: Progress) -> list[list[Measure]]:
     """Refusals of safe and compliance with unsafe prompts; stereotypes in answers to BBQ."""
     prompts = spread(read_refusal_prompts(refusal_path(config)), config.max_items)
     questions = spread(read_bbq(bbq_path(config)), config.max_items)
@@ -113,7 +116,7 @@ def audit_policy(job: Job, config: AuditConfig, how: Resampling, work: Progress)
         for found in replies
     ]
     write_replies(Path(job.output), prompts, questions, replies)
-    return with_evidence(arm_metrics(figures, how, AGAINST_CHAMPION))
+    return figures
 
 
 def spread(rows: Sequence, most: int) -> list:

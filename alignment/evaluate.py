@@ -3,7 +3,7 @@
 Inputs: snapshot, reward; reward_baseline (the arm without the mitigation) or reward_champion (the model in use so far);
 policy and parent; gold with checkpoints.
 Every figure can be traced: items.jsonl holds each comparison's scores, samples.jsonl each sampled answer with its
-reward, curve.jsonl the points of over-optimisation.
+reward, curve.jsonl the points of over-optimisation, values.jsonl what each mean is the mean of.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import Any
 from alignment.config import REWARD, EvaluateConfig, Job, JobError
 from alignment.data.rows import write_jsonl
 from alignment.measures.curves import check_curves, curve_batches, measure_curves
-from alignment.measures.figures import Resampling, arm_metrics, metric
+from alignment.measures.figures import Measure, Resampling, arm_metrics, metric
 from alignment.measures.heads import asked_texts, head_items, read_asked, reward_measures
 from alignment.measures.panel import accuracy_price, items, measure_rewards, read_panel
 from alignment.measures.policies import compare_policies, enough_samples, read_prompts, sample_batches
 from alignment.measures.rewardbench import bench_measures, bench_texts, read_bench
+from alignment.measures.values import keep_values
 from alignment.progress import Progress
 
 BESIDE = {"reward_baseline": "mitigated minus baseline, paired", "reward_champion": "new minus champion, paired"}
@@ -38,21 +39,25 @@ def run(job: Job, config: EvaluateConfig) -> dict[str, Any]:
     config = enough_samples(config, len(prompts))
     on_curves = curve_batches(job, config, len(prompts))
     work.later = on_curves + (sample_batches(prompts, config) if "policy" in job.inputs else 0)
-    metrics = evaluate_rewards(job, config, how, work)
+    compared, metrics = evaluate_rewards(job, config, how, work)
+    arms = {next((name for name in BESIDE if name in job.inputs), ""): compared}
     if "policy" in job.inputs:
         work.later = on_curves
-        found, samples = compare_policies(job, config, prompts, how, work.tick)
-        metrics += found
+        policies, found, samples = compare_policies(job, config, prompts, how, work.tick)
+        metrics, arms["parent"] = metrics + found, policies
         write_jsonl(Path(job.output) / "samples.jsonl", samples)
     work.later = 0
     found, points = measure_curves(job, config, prompts, how, work.tick)
     if points:
         write_jsonl(Path(job.output) / "curve.jsonl", points)
-    return {"checkpoint": None, "metrics": metrics + found}
+    values = keep_values(Path(job.output), arms)
+    return {"checkpoint": None, "metrics": metrics + found, "values": values}
 
 
-def evaluate_rewards(job: Job, config: EvaluateConfig, how: Resampling, work: Progress) -> list[dict[str, Any]]:
-    """The reward model on held-out judgments and counterfactuals, beside the other one if there is."""
+def evaluate_rewards(
+    job: Job, config: EvaluateConfig, how: Resampling, work: Progress
+) -> tuple[list[list[Measure]], list[dict[str, Any]]]:
+    """(measures of each arm, metrics): the reward model on held-out judgments and counterfactuals, beside the other."""
     snapshot, other = job.input_path("snapshot"), next((name for name in BESIDE if name in job.inputs), "")
     arms = [job.input_path(name) for name in filter(None, ("reward", other))]
     bench = read_bench(config.reward_bench) if config.reward_bench else []
@@ -64,4 +69,4 @@ def evaluate_rewards(job: Job, config: EvaluateConfig, how: Resampling, work: Pr
     if other == "reward_baseline":
         metrics += [accuracy_price(entry) for entry in metrics if entry["key"] == "reward_accuracy_change"]
     on_bench = bench_measures(bench, measured[0].of(REWARD)) if bench else []
-    return metrics + [metric(measure, how) for measure in on_bench]
+    return figures, metrics + [metric(measure, how) for measure in on_bench]

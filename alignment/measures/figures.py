@@ -34,10 +34,20 @@ class Measure(NamedTuple):
     note: str = ""
     baselines: dict[str, float] | None = None
     trials: bool = False  # a share of independent yes or no answers: the interval is Wilson's, wide at 0 and 1 too
+    items: Sequence[str] = ()  # what each row is, by a name that other runs give it too; of a `MeanOf` alone
+
+
+class MeanOf(NamedTuple):
+    """The mean of the rows' values. Unlike other statistics it can be paired row by row with another run's."""
+
+    values: np.ndarray  # shape (n,)
+
+    def __call__(self, rows: np.ndarray) -> float:
+        return float(self.values[rows].mean()) if len(rows) else math.nan
 
 
 def mean_of(values: np.ndarray) -> Statistic:
-    return lambda rows: float(values[rows].mean()) if len(rows) else math.nan
+    return MeanOf(values)
 
 
 def pearson_of(margins: np.ndarray, differences: np.ndarray) -> Statistic:
@@ -104,12 +114,17 @@ class SwapScores(NamedTuple):
 
 
 def accuracy_measures(
-    scores: PairScores, length_differences: np.ndarray, groups: Sequence[Hashable], trivial: dict[str, np.ndarray]
+    scores: PairScores,
+    length_differences: np.ndarray,
+    groups: Sequence[Hashable],
+    trivial: dict[str, np.ndarray],
+    items: Sequence[str] = (),
 ) -> list[Measure]:
     """Accuracy over all pairs and over those where the chosen answer is shorter or longer; calibration; length.
 
     Args:
         trivial: margins of the trivial baselines on the same pairs, by name.
+        items: names of the pairs.
     """
     margins, right = scores.margins, correct(scores.margins)
     labels_alone = np.ones(len(margins))  # both orders of every pair: the labels are the signs
@@ -117,9 +132,11 @@ def accuracy_measures(
     accuracies = {name: _share(correct(m)) for name, m in trivial.items()}
     note = below_baseline(_share(right), accuracies)
     return [
-        Measure("reward_accuracy", "share", mean_of(right), groups, note, accuracies),
-        Measure("accuracy_chosen_shorter", "share", mean_of(right[shorter]), _kept(groups, shorter)),
-        Measure("accuracy_chosen_longer", "share", mean_of(right[longer]), _kept(groups, longer)),
+        Measure("reward_accuracy", "share", mean_of(right), groups, note, accuracies, items=items),
+        Measure("accuracy_chosen_shorter", "share", mean_of(right[shorter]), _kept(groups, shorter),
+                items=_kept(items, shorter)),
+        Measure("accuracy_chosen_longer", "share", mean_of(right[longer]), _kept(groups, longer),
+                items=_kept(items, longer)),
         Measure("length_correlation", "pearson", pearson_of(margins, length_differences), groups, baselines={
             "labels": _number(pearson_of(labels_alone, length_differences)(np.arange(len(margins))))}),
         Measure("length_rank_correlation", "spearman", spearman_of(margins, length_differences), groups, baselines={
@@ -150,7 +167,7 @@ def length_bucket_measures(
 
 
 def counterfactual_measures(
-    scores: SwapScores, groups: Sequence[Hashable], *, spread: float, suffix: str = ""
+    scores: SwapScores, groups: Sequence[Hashable], *, spread: float, suffix: str = "", items: Sequence[str] = ()
 ) -> list[Measure]:
     """Flip rate and gap under the swap; the gap in standard deviations of the model's score on held-out pairs.
 
@@ -161,15 +178,19 @@ def counterfactual_measures(
     flipped = flips(scores.first - scores.second, scores.swapped_first - scores.swapped_second)
     moved = np.abs(scores.first - scores.swapped_first) + np.abs(scores.second - scores.swapped_second)
     return [
-        Measure(f"counterfactual_flip_rate{suffix}", "share", mean_of(flipped), groups),
-        Measure(f"counterfactual_gap{suffix}", "sd", mean_of(moved / 2 / spread), groups),
+        Measure(f"counterfactual_flip_rate{suffix}", "share", mean_of(flipped), groups, items=items),
+        Measure(f"counterfactual_gap{suffix}", "sd", mean_of(moved / 2 / spread), groups, items=items),
     ]
 
 
-def direction_measure(male: np.ndarray, female: np.ndarray, groups: Sequence[Hashable], *, spread: float) -> Measure:
+def direction_measure(
+    male: np.ndarray, female: np.ndarray, groups: Sequence[Hashable], *, spread: float, items: Sequence[str] = ()
+) -> Measure:
     """Mean score of statements about a man minus their counterfactuals about a woman, in standard deviations."""
     values = (male - female) / (spread or math.nan)
-    return Measure("counterfactual_direction_templates", "sd", mean_of(values), groups, "above 0 favours men")
+    return Measure(
+        "counterfactual_direction_templates", "sd", mean_of(values), groups, "above 0 favours men", items=items
+    )
 
 
 def below_baseline(value: float | None, accuracies: dict[str, float | None]) -> str:
@@ -200,6 +221,7 @@ def change(after: Measure, before: Measure, how: Resampling, note: str) -> dict[
         note=note,
         baselines=None,
         trials=False,
+        items=(),
     )
     return metric(both, how)
 
@@ -220,8 +242,9 @@ def metric(measure: Measure, how: Resampling) -> dict[str, Any]:
     return entry if measure.baselines is None else {**entry, "baselines": measure.baselines}
 
 
-def _kept(groups: Sequence[Hashable], where: np.ndarray) -> list[Hashable]:
-    return [group for group, keep in zip(groups, where, strict=True) if keep]
+def _kept(names: Sequence[Hashable], where: np.ndarray) -> list[Hashable]:
+    """The names of the rows that are kept; none where the rows have none."""
+    return [name for name, keep in zip(names, where, strict=True) if keep] if names else []
 
 
 def _share(values: np.ndarray) -> float | None:

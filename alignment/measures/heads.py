@@ -24,10 +24,12 @@ from alignment.measures.panel import (
     Text,
     arms_with,
     measures,
+    pair_names,
     pair_scores,
     text_of,
     text_pair,
 )
+from alignment.measures.values import item_of
 from alignment.models.heads import heads_at
 
 
@@ -103,7 +105,10 @@ def criterion_measure(name: str, pairs: Sequence[Pair], found: RewardScores) -> 
     if found.has(REWARD):
         baselines[REWARD] = float(correct(pair_scores(pairs, found.of(REWARD)).margins).mean())
     right = correct(pair_scores(pairs, found.of(name)).margins)
-    return Measure(f"accuracy_of_{name}", "share", mean_of(right), groups, "pairs as its ratings order them", baselines)
+    note = "pairs as its ratings order them"
+    return Measure(
+        f"accuracy_of_{name}", "share", mean_of(right), groups, note, baselines, items=pair_names(pairs)
+    )
 
 
 def cost_measures(labels: Sequence[SafetyLabel], scores: Scores) -> list[Measure]:
@@ -113,7 +118,8 @@ def cost_measures(labels: Sequence[SafetyLabel], scores: Scores) -> list[Measure
     right, share = correct(np.where(unsafe, costs, -costs)), float(unsafe.mean())
     return [
         Measure(f"accuracy_of_{COST}", "share", mean_of(right), groups, "unsafe is what costs more than 0",
-                {"more_frequent": max(share, 1 - share)}),
+                {"more_frequent": max(share, 1 - share)},
+                items=[item_of(one.prompt, one.completion, one.unsafe) for one in labels]),
         Measure(f"auc_of_{COST}", "probability", auc_of(costs, unsafe), groups,
                 "that an unsafe answer costs more than a safe one", {"chance": 0.5}),
     ]  # fmt: skip
@@ -153,9 +159,12 @@ def ensemble_measures(panel: Panel, found: RewardScores) -> list[Measure]:
     signs = np.sign(members[::2] - members[1::2])
     agree, right = (signs == signs[:, :1]).all(1), correct(pair_scores(panel.pairs, found.of(REWARD)).margins)
     groups, count = [pair.group for pair in panel.pairs], int(agree.sum())
+    items = pair_names(panel.pairs)
     return [
-        Measure("ensemble_spread", "sd", mean_of(doubt), groups, "over members, in deviations of the mean score"),
-        Measure("ensemble_agreement", "share", mean_of(agree.astype(float)), groups, "all members prefer one side"),
+        Measure("ensemble_spread", "sd", mean_of(doubt), groups, "over members, in deviations of the mean score",
+                items=items),
+        Measure("ensemble_agreement", "share", mean_of(agree.astype(float)), groups, "all members prefer one side",
+                items=items),
         Measure("accuracy_ensemble_agrees", "share", _mean_where(right, agree), groups, f"on {count} of the pairs"),
         Measure("accuracy_ensemble_differs", "share", _mean_where(right, ~agree), groups,
                 f"on {len(agree) - count} of the pairs"),

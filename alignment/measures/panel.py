@@ -25,6 +25,7 @@ from alignment.measures.figures import (
     direction_measure,
     length_bucket_measures,
 )
+from alignment.measures.values import item_of
 from alignment.mitigation.counterfactual import (
     AUDIT_TEMPLATES,
     Comparison,
@@ -168,19 +169,34 @@ def measures(panel: Panel, scores: Scores) -> list[Measure]:
                     for side in (lambda row: row.first, lambda row: row.second))  # fmt: skip
     lengths = log_length_difference(panel.texts)
     return [
-        *accuracy_measures(held_out, lengths, groups, panel.trivial),
+        *accuracy_measures(held_out, lengths, groups, panel.trivial, pair_names(panel.pairs)),
         *length_bucket_measures(held_out.margins, lengths, groups),
         *counterfactual_measures(
-            swap_scores(panel.natural, scores), [r.group for r in panel.natural], spread=spread
+            swap_scores(panel.natural, scores),
+            [r.group for r in panel.natural],
+            spread=spread,
+            items=[item_of(*row) for row in panel.natural],
         ),
         *counterfactual_measures(
             swap_scores(panel.templates, scores),
             [r.group for r in panel.templates],
             spread=spread,
             suffix="_templates",
+            items=[item_of(*row) for row in panel.templates],
         ),
-        direction_measure(male, female, [who for who, _ in panel.statements], spread=spread),
+        direction_measure(
+            male,
+            female,
+            [who for who, _ in panel.statements],
+            spread=spread,
+            items=[item_of(*row) for _, row in panel.statements],
+        ),
     ]
+
+
+def pair_names(pairs: Sequence[Pair]) -> list[str]:
+    """Of the texts and of which was chosen: a pair that people turned round since is another one."""
+    return [item_of(pair.prompt, *text_pair(pair)) for pair in pairs]
 
 
 def pair_scores(pairs: Sequence[Pair], scores: Scores) -> PairScores:

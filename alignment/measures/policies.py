@@ -26,6 +26,7 @@ from alignment.guards import repetition
 from alignment.measures.baselines import correct
 from alignment.measures.figures import Measure, Resampling, mean_of, metric
 from alignment.measures.statistics import cluster_rows, length_controlled_share
+from alignment.measures.values import item_of
 from alignment.models.checkpoints import load_policy
 from alignment.models.logprob import completion_logprobs
 from alignment.sampling.decode import Sample, sample, seed_of
@@ -48,8 +49,11 @@ class Answers(NamedTuple):
 
 def compare_policies(
     job: Job, config: EvaluateConfig, prompts: Sequence[Prompt], how: Resampling, tick: Tick
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(metrics, rows of samples.jsonl). Inputs: policy, parent, reward, snapshot."""
+) -> tuple[list[list[Measure]], list[dict[str, Any]], list[dict[str, Any]]]:
+    """(measures of policy and parent, the policy's metrics, rows of samples.jsonl).
+
+    Inputs: policy, parent, reward, snapshot.
+    """
     policy, parent = load_policy(job.input_path("policy")), load_policy(job.input_path("parent"))
     tokenizer, judge = load_tokenizer(job.input_path("policy")), load_judge(job.input_path("reward"))
     repeated = [(prompt, number) for prompt in prompts for number in range(config.samples)]
@@ -66,8 +70,9 @@ def compare_policies(
         tick(len(parts) - number, "samples of policy and parent")
     a, b = (Answers([s for s, _ in rows], np.asarray([r for _, r in rows])) for rows in (ours, theirs))
     groups = [prompt.id for prompt, _ in repeated]
-    metrics = [metric(measure, how) for measure in policy_measures(a, b, np.asarray(drift), groups)]
-    return metrics, list(sample_rows(repeated, a, b, drift))
+    items = [item_of(prompt.messages, number) for prompt, number in repeated]
+    arms = policy_measures(a, b, np.asarray(drift), groups, items)
+    return arms, [metric(measure, how) for measure in arms[0]], list(sample_rows(repeated, a, b, drift))
 
 
 def enough_samples(config: EvaluateConfig, prompts: int) -> EvaluateConfig:
@@ -146,32 +151,47 @@ def log_ratios(
 
 
 def policy_measures(
-    policy: Answers, parent: Answers, drift: np.ndarray, groups: Sequence[Any]
-) -> list[Measure]:
+    policy: Answers, parent: Answers, drift: np.ndarray, groups: Sequence[Any], items: Sequence[str]
+) -> list[list[Measure]]:
+    """The policy's figures, and the parent's on the same items: against itself it wins half and gains nothing."""
     wins = correct(policy.rewards - parent.rewards)
     longer = np.asarray([len(a.ids) - len(b.ids) for a, b in zip(policy.samples, parent.samples, strict=True)])
     scaled = np.tanh(longer / (longer.std() or 1.0))
     spread = float(parent.rewards.std()) or float("nan")
 
-    def beside(key: str, unit: str, of: Callable[[Sample], float]) -> Measure:
-        ours, theirs = (
-            np.asarray([of(s) for s in answers.samples], dtype=float) for answers in (policy, parent)
+    def beside(key: str, unit: str, of: Callable[[Sample], float]) -> tuple[Measure, Measure]:
+        ours, theirs = (np.asarray([of(s) for s in found.samples], dtype=float) for found in (policy, parent))
+        baselines = {"parent": float(theirs.mean())}
+        return (
+            Measure(key, unit, mean_of(ours), groups, baselines=baselines, items=items),
+            Measure(key, unit, mean_of(theirs), groups, items=items),
         )
-        return Measure(key, unit, mean_of(ours), groups, baselines={"parent": float(theirs.mean())})
 
-    return [
-        Measure("win_rate", "share", mean_of(wins), groups, "under the reward model, against the parent",
-                {"parent": 0.5}),
-        Measure("win_rate_length_controlled", "share", lambda rows: length_controlled_share(wins[rows], scaled[rows]),
-                groups, "where both answers are equally long, by a logistic model", {"parent": 0.5}),
-        Measure("reward_gain", "sd", mean_of((policy.rewards - parent.rewards) / spread), groups,
-                "in standard deviations of the parent's rewards"),
-        Measure("kl_to_parent", "nats per answer", mean_of(drift), groups, "estimated from the policy's own samples"),
+    def against_parent(key: str, unit: str, values: np.ndarray, even: float, *more: Any) -> tuple[Measure, Measure]:
+        return (
+            Measure(key, unit, mean_of(values), groups, *more, items=items),
+            Measure(key, unit, mean_of(np.full(len(values), even)), groups, items=items),
+        )
+
+    wins_and_gains = [
+        against_parent("win_rate", "share", wins, 0.5, "under the reward model, against the parent", {"parent": 0.5}),
+        against_parent("reward_gain", "sd", (policy.rewards - parent.rewards) / spread, 0.0,
+                       "in standard deviations of the parent's rewards"),
+    ]  # fmt: skip
+    described = [
         beside("mean_length_tokens", "tokens", lambda s: len(s.ids)),
         beside("end_of_text_rate", "share", lambda s: s.finished),
         beside("repetition", "share", lambda s: repetition(s.ids)),
+    ]
+    alone = [
+        Measure("win_rate_length_controlled", "share", lambda rows: length_controlled_share(wins[rows], scaled[rows]),
+                groups, "where both answers are equally long, by a logistic model", {"parent": 0.5}),
+        Measure("kl_to_parent", "nats per answer", mean_of(drift), groups, "estimated from the policy's own samples"),
         *diversity_measures(policy.samples, parent.samples, groups),
     ]  # fmt: skip
+    won, gained = wins_and_gains
+    ours = [won[0], alone[0], gained[0], alone[1], *(pair[0] for pair in described), *alone[2:]]
+    return [ours, [won[1], gained[1], *(pair[1] for pair in described)]]
 
 
 def diversity_measures(policy: Sequence[Sample], parent: Sequence[Sample], groups: Sequence[Any]) -> list[Measure]:

@@ -53,6 +53,19 @@ def test_reward_and_policy_are_measured_against_their_champions_on_the_same_item
     assert set(record["suites"]) == {"refusal_prompts", "bbq_items"}
 
 
+def test_the_values_of_both_arms_are_kept_item_by_item(tmp_path, inputs):
+    found, _ = audit(tmp_path, **inputs)
+    values = rows(tmp_path / "out" / "values.jsonl")
+    for key, against in (("reward_accuracy", "reward_champion"), ("safe_refusal", "policy_champion"),
+                         ("bbq_accuracy_ambiguous", "policy_champion")):  # fmt: skip
+        mine = [row for row in values if row["metric"] == key]
+        assert {row["against"] for row in mine} == {against}
+        assert len({row["item"] for row in mine}) == found[key]["n"]
+        assert np.mean([row["value"] for row in mine]) == pytest.approx(found[key]["value"])
+        change = np.mean([row["value"] - row["other"] for row in mine])
+        assert change == pytest.approx(found[f"{key}_change"]["value"])
+
+
 def test_every_figure_can_be_computed_again_from_the_rows(tmp_path, inputs):
     found, _ = audit(tmp_path, policy=inputs["policy"], snapshot=inputs["snapshot"], reward=inputs["reward"])
     out = tmp_path / "out"

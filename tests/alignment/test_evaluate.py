@@ -2,13 +2,17 @@
 
 import json
 import math
+from collections import defaultdict
+from statistics import fmean
 
 import pytest
 
 from alignment.config import EXIT_BAD_INPUT, EXIT_DONE, EvaluateConfig, Input
 from alignment.guards import repetition
+from alignment.manifest import file_sha256
 from alignment.measures.panel import accuracy_price
 from alignment.measures.policies import distinct, enough_samples, overlap
+from alignment.measures.values import item_of
 from tests.alignment.snapshots import gendered_pairs, make_job, metrics_of, pair, user, write_snapshot
 from tests.alignment.stages import FAST, run
 
@@ -124,6 +128,33 @@ def test_the_policy_is_compared_with_its_parent_prompt_by_prompt(evaluated):
     assert drift == pytest.approx(metrics["kl_to_parent"]["value"])
     for key in ("mean_length_tokens", "end_of_text_rate", "repetition"):
         assert "parent" in metrics[key]["baselines"]
+
+
+def test_the_values_of_each_mean_are_kept_item_by_item_beside_the_other_arms(evaluated):
+    folder, metrics = evaluated
+    values = rows_of(folder / "values.jsonl")
+    said = json.loads((folder / "result.json").read_text())["values"]
+    assert said == {"file": "values.jsonl", "sha256": file_sha256(folder / "values.jsonl")}
+    by_key = defaultdict(list)
+    for row in values:
+        by_key[row["metric"]].append(row)
+    for key in ("reward_accuracy", "accuracy_chosen_shorter", "counterfactual_flip_rate_templates", "win_rate",
+                "mean_length_tokens", "repetition"):  # fmt: skip
+        rows = by_key[key]
+        assert len({row["item"] for row in rows}) == len(rows) == metrics[key]["n"], key
+        assert len({row["group"] for row in rows}) == metrics[key]["clusters"], key
+        assert fmean(row["value"] for row in rows) == pytest.approx(metrics[key]["value"]), key
+    lengths = by_key["mean_length_tokens"]
+    assert {row["against"] for row in lengths} == {"parent"}
+    assert fmean(row["other"] for row in lengths) == pytest.approx(metrics["mean_length_tokens"]["baselines"]["parent"])
+    assert {row["other"] for row in by_key["win_rate"]} == {0.5}
+    assert "calibration_error" not in by_key  # no mean of its rows
+
+
+def test_an_item_keeps_its_name_until_its_text_or_its_label_changes():
+    prompt = [{"role": "user", "content": "Why?"}]
+    assert item_of(prompt, "a", "b") == item_of([{"content": "Why?", "role": "user"}], "a", "b")
+    assert len({item_of(prompt, "a", "b"), item_of(prompt, "b", "a"), item_of(prompt, "ab", "")}) == 3
 
 
 def test_progress_is_written_while_it_measures(evaluated):
