@@ -20,6 +20,7 @@ urlpatterns = [
     path("api/", include(dataset_api)),
     path("p/<slug:slug>/", include("labelapp.rounds.urls")),
     path("p/<slug:slug>/", include("labelapp.rounds.version_urls")),
+    path("p/<slug:slug>/lineage/", include("labelapp.lineage.urls")),
     path("p/<slug:slug>/serving/", include(page_routes)),
     path("p/<slug:slug>/chat/", include("labelapp.chat.urls")),
     path("v1/", include(api_routes)),

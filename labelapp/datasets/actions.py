@@ -12,6 +12,7 @@ from django.db import transaction
 
 from alignment.manifest import verify, write_manifest
 from labelapp.datasets.freeze import SPLITS, Counts, write_files
+from labelapp.datasets.held import index_snapshot
 from labelapp.datasets.imports import (
     NumberedRow,
     batches,
@@ -91,18 +92,20 @@ def freeze_snapshot(*, project: Project, by: User | None) -> Snapshot:
         _refuse_if_useless(counts, project)
         digest = write_manifest(draft, kind="snapshot", **counts.facts(project))
         manifest = _publish(draft, shelf / digest, digest)
-    snapshot, _ = Snapshot.objects.get_or_create(
-        project=project,
-        digest=digest,
-        defaults={
-            "path": str(shelf / digest),
-            "manifest": manifest,
-            "pairs_train": counts.pairs_train,
-            "pairs_test": counts.pairs_test,
-            "judgments": counts.judgments,
-            "created_by": by,
-        },
-    )
+    with transaction.atomic():
+        snapshot, _ = Snapshot.objects.get_or_create(
+            project=project,
+            digest=digest,
+            defaults={
+                "path": str(shelf / digest),
+                "manifest": manifest,
+                "pairs_train": counts.pairs_train,
+                "pairs_test": counts.pairs_test,
+                "judgments": counts.judgments,
+                "created_by": by,
+            },
+        )
+        index_snapshot(snapshot, counts.ids)
     return snapshot
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -37,6 +38,7 @@ class Counts:
     uncompared: int = 0  # judgments that only rate, or that wrote an answer
     train_prompts_left_out: int = 0
     judgments_left_out: int = 0
+    ids: array = field(default_factory=lambda: array("q"))  # of the judgments that the files hold
     annotators: set[str] = field(default_factory=set)
     groups: dict[str, set[str]] = field(default_factory=lambda: {split: set() for split in SPLITS})
     guidelines: set[int] = field(default_factory=set)
@@ -226,6 +228,7 @@ def _count(
 ) -> None:
     rows, texts = comparison.standing, [place.completion.text for place in comparison.places]
     counts.comparisons += 1
+    counts.ids.extend(row.pk for row in rows)
     counts.uncompared += sum(row.ranking is None and not row.both_bad for row in rows)
     counts.undecided_pairs += undecided
     setattr(counts, f"judgments_{split}", getattr(counts, f"judgments_{split}") + len(rows))

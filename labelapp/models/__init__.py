@@ -10,6 +10,7 @@ from labelapp.models.snapshots import Snapshot
 from labelapp.models.versions import Deployment, DeploymentEvent, Version
 from labelapp.models.rounds import MetricRow, Round, RoundEvent, Stage
 from labelapp.models.schedules import Schedule
+from labelapp.models.lineage import SnapshotSource, SnapshotSpan
 from labelapp.models.audits import Audit, AuditMetric
 from labelapp.models.serving import ApiKey, EngineVersion
 from labelapp.models.chat import ChatSide, ChatTurn, Conversation, UpstreamModel
@@ -52,6 +53,8 @@ __all__ = [
     "Skip",
     "Slot",
     "Snapshot",
+    "SnapshotSource",
+    "SnapshotSpan",
     "Stage",
     "UpstreamModel",
     "User",

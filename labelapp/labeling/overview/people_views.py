@@ -90,6 +90,7 @@ def _person_page(request: HttpRequest, project: Project, member: Membership, *, 
         "section": "labeling",
         "member": member,
         "form": MemberForm(initial=initial, label_suffix=""),
+        "pseudonym": f"labeler-{member.user_id}",
         "quiz": quiz_state(member) if member.is_before_quiz else None,
         **more,
     }
