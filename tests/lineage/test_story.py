@@ -224,8 +224,8 @@ def pages(loop) -> list[str]:
     answer = loop.comparisons[0].completions.first()
     judgment = Judgment.objects.filter(labeler=loop.ann).first()
     each = [
-        ("version", "base"), ("snapshot", loop.snapshot.digest), ("round", 501), ("round", 502), ("completion", answer.pk),
-        ("comparison", loop.comparisons[0].pk), ("judgment", judgment.pk),
+        ("version", "base"), ("snapshot", loop.snapshot.digest), ("round", 501), ("round", 502),
+        ("completion", answer.pk), ("comparison", loop.comparisons[0].pk), ("judgment", judgment.pk),
     ]  # fmt: skip
     return [
         reverse("lineage", args=["loop"]),
