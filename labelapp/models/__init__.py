@@ -8,6 +8,7 @@ from labelapp.models.counts import BulkChange, LabelerPace, ProjectCounts, Queue
 from labelapp.models.judgments import Judgment, Review
 from labelapp.models.snapshots import Snapshot
 from labelapp.models.versions import Deployment, DeploymentEvent, Version
+from labelapp.models.recipes import Recipe, RecipeVersion
 from labelapp.models.rounds import MetricRow, Round, RoundEvent, Stage
 from labelapp.models.schedules import Schedule
 from labelapp.models.lineage import SnapshotSource, SnapshotSpan
@@ -46,6 +47,8 @@ __all__ = [
     "Prompt",
     "ProtocolVersion",
     "QueueHealth",
+    "Recipe",
+    "RecipeVersion",
     "Review",
     "Round",
     "RoundEvent",

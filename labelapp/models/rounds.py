@@ -32,6 +32,10 @@ class Round(models.Model):
     kind = models.CharField(max_length=8, choices=Kind, default=Kind.TRAINING)
     state = models.CharField(max_length=9, choices=State, default=State.QUEUED)
     recipe = models.JSONField()
+    recipe_version = models.ForeignKey(
+        "labelapp.RecipeVersion", models.PROTECT, null=True, blank=True, related_name="rounds",
+        help_text="The saved recipe that runs unchanged; none where the form's own settings do.",
+    )
     mitigation = models.BooleanField(default=False, help_text="Counterfactual penalty on, with a baseline arm.")
     snapshot = models.ForeignKey(
         "labelapp.Snapshot", models.PROTECT, null=True, blank=True, related_name="rounds"

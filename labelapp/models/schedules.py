@@ -20,6 +20,10 @@ class Schedule(models.Model):
     every_judgments = models.PositiveIntegerField(null=True, blank=True)
     cron = models.CharField(max_length=100, blank=True)
     recipe = models.CharField(max_length=40)
+    recipe_version = models.ForeignKey(
+        "labelapp.RecipeVersion", models.PROTECT, null=True, blank=True, related_name="+",
+        help_text="A saved recipe, which goes before the fields `recipe`, `mitigation` and `further`.",
+    )
     mitigation = models.BooleanField(default=False)
     further = models.TextField(blank=True)
     seen_judgments = models.PositiveIntegerField(default=0)

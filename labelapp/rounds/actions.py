@@ -11,11 +11,11 @@ from django.db.models.functions import Now
 
 from alignment.manifest import ArtifactError, split_of
 from labelapp.celery import ring
-from labelapp.models import Project, Prompt, Round, RoundEvent, Snapshot, Stage, User, Version
+from labelapp.models import Project, Prompt, RecipeVersion, Round, RoundEvent, Snapshot, Stage, User, Version
 from labelapp.models.rounds import ACTIVE_STATES
 from labelapp.rounds.artifacts import look_over, write_prompts
-from labelapp.rounds.presets import PRESETS, USUAL
-from labelapp.rounds.recipes import plan_stages
+from labelapp.rounds.presets import USUAL
+from labelapp.rounds.saved import plan_preset, plan_saved
 
 SUPERVISE = "labelapp.tasks.supervise_round"
 
@@ -57,28 +57,32 @@ def launch_round(
     seed: int = 0,
     by: User | None = None,
     changes: dict[str, Any] | None = None,
+    saved: RecipeVersion | None = None,
     why: str = "",
 ) -> Round:
     """Queue a training round and ring for a worker. Its reward model is measured beside the project's newest one.
 
+    saved: runs as it was saved; then recipe, mitigation and changes are not looked at.
     why: of a round that nobody launched, in words.
 
     Refuses with RoundAlreadyActive, SnapshotRefused, ParentRefused or recipes.OptionRefused.
     """
-    stages = plan_stages(recipe, mitigation=mitigation, changes=changes)
+    plan = plan_saved(saved) if saved else plan_preset(recipe, mitigation=mitigation, changes=changes)
+    stages = plan.stages
     refuse_unusable_snapshot(project, snapshot)
     refuse_unusable_parent(project, parent)
     refuse_missing_safety(stages, snapshot)
     ask_held_out_prompts(stages, snapshot, seed)
-    if not mitigation and (earlier := earlier_reward(project)):
+    if not plan.mitigation and (earlier := earlier_reward(project)):
         compare_with(stages, earlier)
     return queue_round(
         project=project,
         kind=Round.Kind.TRAINING,
-        recipe={"name": recipe, "title": PRESETS[recipe].title, "stages": stages, "changes": changes or {}},
+        recipe={"name": plan.preset, "title": plan.title, "stages": stages, "changes": plan.changes},
+        recipe_version=plan.version,
         snapshot=snapshot,
         parent=parent,
-        mitigation=mitigation,
+        mitigation=plan.mitigation,
         seed=seed,
         by=by,
         why=why,

@@ -47,7 +47,8 @@ def save(schedule: Schedule, *, by: User) -> None:
 
 def tick() -> None:
     """Launch what is due. One schedule that fails does not keep the others waiting."""
-    for schedule in Schedule.objects.filter(enabled=True).select_related("project", "last_round"):
+    enabled = Schedule.objects.filter(enabled=True)
+    for schedule in enabled.select_related("project", "last_round", "recipe_version__recipe"):
         try:
             if (reason := why_due(schedule)) and claim(schedule):
                 run(schedule, reason)
@@ -102,6 +103,7 @@ def run(schedule: Schedule, reason: str) -> None:
                 recipe=schedule.recipe,
                 mitigation=schedule.mitigation,
                 changes=read_settings(schedule.further),
+                saved=schedule.recipe_version,
                 why=reason,
             )
             settle(schedule, judgments, f"Round {round.number} was launched after {reason}.", last_round=round)

@@ -2,11 +2,14 @@
 
 from django.urls import path
 
-from labelapp.rounds import events, views
+from labelapp.rounds import events, launch_views, recipe_views, views
 
 urlpatterns = [
     path("rounds/", views.rounds, name="rounds"),
-    path("rounds/new/", views.round_new, name="round_new"),
+    path("rounds/new/", launch_views.round_new, name="round_new"),
+    path("rounds/recipes/", recipe_views.recipes, name="recipes"),
+    path("rounds/recipes/<int:version>/clone/", recipe_views.recipe_clone, name="recipe_clone"),
+    path("rounds/compare/", recipe_views.compare, name="rounds_compare"),
     path("rounds/schedule/", views.round_schedule, name="round_schedule"),
     path("rounds/<int:number>/", views.round_page, name="round"),
     path("rounds/<int:number>/cancel/", views.round_cancel, name="round_cancel"),

@@ -1,4 +1,4 @@
-"""The pages of the rounds: the list, the launch form, one round, its files."""
+"""The pages of the rounds: the list, the schedule, one round, its files. The launch form: launch_views.py."""
 
 from pathlib import Path
 
@@ -10,20 +10,11 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from labelapp.accounts.permissions import project_page
 from labelapp.models import MetricRow, Project, Round, Schedule, Stage
-from labelapp.models.rounds import ACTIVE_STATES
 from labelapp.rounds import moved, overview, schedule
-from labelapp.rounds.actions import (
-    LaunchRefused,
-    RoundAlreadyActive,
-    RoundIsOver,
-    launch_round,
-    request_cancel,
-    usual_parent,
-)
+from labelapp.rounds.actions import RoundIsOver, request_cancel
 from labelapp.rounds.artifacts import PUBLISHED
-from labelapp.rounds.forms import LaunchForm, ScheduleForm
-from labelapp.rounds.presets import PRESETS, USUAL
-from labelapp.rounds.recipes import OptionRefused
+from labelapp.rounds.forms import ScheduleForm
+from labelapp.rounds.presets import USUAL
 from labelapp.rounds.trainer import tail
 
 LISTED = 100
@@ -57,61 +48,13 @@ def round_schedule(request: HttpRequest, project: Project) -> HttpResponse:
     return TemplateResponse(request, "rounds/schedule.html", context, status=422 if form.errors else 200)
 
 
-@require_http_methods(["GET", "POST"])
-@project_page("manage")
-def round_new(request: HttpRequest, project: Project) -> HttpResponse:
-    """The launch form; a POST launches and goes to the round's page."""
-    recipe = asked_recipe(request)
-    form = LaunchForm(request.POST or None, project=project, recipe=recipe, initial=initial(project, recipe))
-    active, status = None, 200
-    if request.method == "POST" and form.is_valid():
-        try:
-            return redirect("round", project.slug, launch(request, project, form).number)
-        except RoundAlreadyActive as refusal:
-            form.add_error(None, str(refusal))
-            active, status = refusal.round, 409
-        except LaunchRefused as refusal:
-            form.add_error(refusal.field or None, str(refusal))
-        except OptionRefused as refusal:
-            form.add_error(refusal.option if refusal.option in form.fields else "further", str(refusal))
-    if form.errors and status == 200:
-        status = 422
-    active = active or project.rounds.filter(kind=Round.Kind.TRAINING, state__in=ACTIVE_STATES).first()
-    context = {"form": form, "active": active, "section": "rounds", "presets": PRESETS, "recipe": recipe}
-    context["preset"] = PRESETS[recipe]
-    return TemplateResponse(request, "rounds/round_new.html", context, status=status)
-
-
-def asked_recipe(request: HttpRequest) -> str:
-    """The recipe that the address or the form names; the usual one where it is none of ours."""
-    asked = request.POST.get("recipe") or request.GET.get("recipe", "")
-    return asked if asked in PRESETS else USUAL
-
-
-def initial(project: Project, recipe: str) -> dict:
-    """The newest snapshot, and the usual parent."""
-    return {"recipe": recipe, "snapshot": project.snapshots.first(), "parent": usual_parent(project)}
-
-
-def launch(request: HttpRequest, project: Project, form: LaunchForm) -> Round:
-    given = form.cleaned_data
-    return launch_round(
-        project=project,
-        recipe=given["recipe"],
-        snapshot=given["snapshot"],
-        parent=given["parent"],
-        mitigation=given["mitigation"],
-        seed=given["seed"] or 0,
-        by=request.user,
-        changes=form.changes(),
-    )
-
-
 @require_GET
 @project_page("research")
 def round_page(request: HttpRequest, project: Project, number: int) -> HttpResponse:
     """Everything about a round as it stands now; the event stream carries on from here."""
-    found = get_object_or_404(project.rounds.select_related("parent", "snapshot"), number=number)
+    found = get_object_or_404(
+        project.rounds.select_related("parent", "snapshot", "recipe_version__recipe"), number=number
+    )
     last = MetricRow.objects.filter(stage__round=found).order_by("-pk").first()
     views = overview.stage_views(found)
     context = {

@@ -1,11 +1,14 @@
 """How a round's events and stages read."""
 
+import json
+from typing import Any
+
 from django import template
 from django.contrib.humanize.templatetags.humanize import intcomma
 
 from labelapp.models import Project, RoundEvent
 from labelapp.rounds.moved import in_words, points_of
-from labelapp.rounds.presets import LABELS
+from labelapp.rounds.presets import LABELS, PRESETS
 
 register = template.Library()
 register.filter("intcomma", intcomma)
@@ -44,6 +47,18 @@ def told(event: RoundEvent) -> str:
 def stage_label(name: str) -> str:
     """What a stage is called on the pages."""
     return LABELS.get(name, name.replace("_", " "))
+
+
+@register.filter
+def preset_title(name: str) -> str:
+    """What a preset is called; one that no longer ships by its own name."""
+    return PRESETS[name].title if name in PRESETS else name
+
+
+@register.filter
+def as_json(value: Any) -> str:
+    """A setting as it is written by hand."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 @register.simple_tag

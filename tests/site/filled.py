@@ -23,6 +23,7 @@ from labelapp.labeling.protocol import Criterion, Protocol, parse
 from labelapp.labeling.queue import claim_slot
 from labelapp.models import Membership, Project, Review, Round, Skip, Snapshot, User, Version
 from labelapp.rounds.promote import deployment_of, promote
+from labelapp.rounds.saved import save_recipe
 from tests.factories import add_member, make_comparison, make_project, make_prompt, make_user
 from tests.gate.rounds import make_passing
 
@@ -163,6 +164,9 @@ def _manage(project: Project, admin: User, write) -> None:
     reviewer = project.memberships.get(role="reviewer")
     set_tags(member=reviewer, tags=["german", "logic"])
     pause(reviewer, write("Please call me.", 500))
+    for beta in (0.2, 0.3):
+        save_recipe(project=project, name=write("Gentle DPO", 80), preset="reward-dpo", by=admin,
+                    changes={"preference.beta": beta}, note=write("Stays near its parent.", 500))  # fmt: skip
     Project.objects.filter(pk=project.pk).update(hourly_cost=24, daily_cap=100)
     invite(project=project, by=admin, role="labeler", expires_in=timedelta(days=1), uses=3, tags=["german"])
     refresh_all()

@@ -21,11 +21,16 @@ class Page:
     roles: tuple[str, ...]
     rest: Callable[[Filled], list] = lambda filled: []
     in_project: bool = True
-    query: str = ""
+    query: str | Callable[[Filled], str] = ""
 
     def address(self, filled: Filled) -> str:
         project = [filled.project.slug] if self.in_project else []
-        return reverse(self.route, args=[*project, *self.rest(filled)]) + self.query
+        query = self.query(filled) if callable(self.query) else self.query
+        return reverse(self.route, args=[*project, *self.rest(filled)]) + query
+
+
+def two_rounds(filled: Filled) -> str:
+    return "?" + "&".join(f"round={number}" for number in filled.project.rounds.values_list("number", flat=True)[:2])
 
 
 PAGES = [
@@ -59,7 +64,11 @@ PAGES = [
     Page("snapshot", READERS, lambda filled: [filled.snapshot.digest]),
     Page("rounds", READERS),
     Page("round_new", ("admin",)),
+    Page("round_new", ("admin",), query="?recipe=grpo"),
     Page("round_schedule", ("admin",)),
+    Page("recipes", READERS),
+    Page("rounds_compare", READERS),
+    Page("rounds_compare", READERS, query=two_rounds),
     Page("round", READERS, lambda filled: [filled.round.number]),
     Page("versions", READERS),
     Page("version", READERS, lambda filled: [filled.version.name]),

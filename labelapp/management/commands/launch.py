@@ -6,11 +6,12 @@ import time
 from django.core.management.base import BaseCommand, CommandError
 
 from labelapp.management.asking import person_named, project_named
-from labelapp.models import Project, Round, Snapshot, Version
+from labelapp.models import Project, RecipeVersion, Round, Snapshot, Version
 from labelapp.rounds.actions import LaunchRefused, launch_round, usual_parent
 from labelapp.rounds.overview import is_over
 from labelapp.rounds.presets import PRESETS, USUAL
 from labelapp.rounds.recipes import OptionRefused, read_changes
+from labelapp.rounds.saved import versions_of
 from labelapp.rounds.story import told_round
 
 LOOK_SECONDS = 1.0
@@ -22,6 +23,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser) -> None:
         parser.add_argument("project", help="the project's short name, as in its address")
         parser.add_argument("--recipe", default=USUAL, choices=list(PRESETS), help="reward-dpo by default")
+        parser.add_argument("--saved", default="", metavar="NAME[@N]", help="a saved recipe, its newest or Nth version")
         parser.add_argument("--snapshot", default="", help="beginning of a snapshot's digest; default: the newest")
         parser.add_argument("--parent", default="", help="name of a policy; default: the promoted one, or the newest")
         parser.add_argument("--mitigation", action="store_true", help="counterfactual penalty, with a baseline arm")
@@ -43,6 +45,7 @@ class Command(BaseCommand):
                 seed=seed,
                 by=by,
                 changes=read_changes(options["set"]),
+                saved=find_saved(found, options["saved"], options["set"]),
             )
         except (LaunchRefused, OptionRefused) as refusal:
             raise CommandError(str(refusal)) from refusal
@@ -69,6 +72,22 @@ def find_parent(project: Project, name: str) -> Version:
     if found is None:
         raise CommandError(f"There is no version {name!r} here." if name else "There is no policy to start from yet.")
     return found
+
+
+def find_saved(project: Project, asked: str, changes: list[str]) -> RecipeVersion | None:
+    """The version that NAME or NAME@NUMBER names."""
+    if not asked:
+        return None
+    if changes:
+        raise CommandError("A saved recipe runs as it was saved: leave out --set, or --saved.")
+    name, at, number = asked.rpartition("@")
+    versions = versions_of(project).filter(recipe__name=name if at and number.isdecimal() else asked)
+    if at and number.isdecimal():
+        versions = versions.filter(number=int(number))
+    if (version := versions.first()) is None:
+        known = ", ".join(project.recipes.values_list("name", flat=True)[:20]) or "none yet"
+        raise CommandError(f"There is no saved recipe {asked!r} here; there is {known}.")
+    return version
 
 
 def follow(round: Round, *, say) -> None:
