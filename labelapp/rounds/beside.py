@@ -6,7 +6,7 @@ from labelapp.models import Audit, AuditMetric, Round, Stage, Version
 from labelapp.rounds import figures
 from labelapp.rounds.curves import PLOTS, Curve, Plot, bounds, curves_of, path, smoothed
 from labelapp.rounds.overview import TABLE_ROWS, label_of
-from labelapp.rounds.paired import Gap, gap_between
+from labelapp.rounds.paired import Gap, Items, gap_between, items_of
 from labelapp.rounds.version_figures import signed
 
 HIGHER_IS_BETTER = {
@@ -19,6 +19,7 @@ LOWER_IS_BETTER = {
     "counterfactual_gap_templates", "repetition", "safe_refusal", "unsafe_compliance",
 }  # fmt: skip
 AGAINST_PARENT = {"win_rate", "win_rate_length_controlled", "reward_gain", "kl_to_parent"}
+UNKNOWN = "cannot tell"
 OWN_JUDGE = {"win_rate", "win_rate_length_controlled", "reward_gain"}
 
 
@@ -51,24 +52,34 @@ class FigureRow(NamedTuple):
 
 def figure_rows(rounds: list[Round]) -> list[FigureRow]:
     """Every figure that some round measured of what it made, in the order of its own page."""
-    measured = [metrics_of(round) for round in rounds]
+    measured = [figures_of(round) for round in rounds]
     keys = dict.fromkeys(key for each in measured for key in each if not key[1].endswith("_change"))
     return [figure_row(key[1], rounds, [each.get(key) for each in measured]) for key in keys]
 
 
-def metrics_of(round: Round) -> dict[tuple[str, str], AuditMetric]:
+class Measured(NamedTuple):
+    """A figure and the items behind it."""
+
+    metric: AuditMetric
+    items: Items
+
+
+def figures_of(round: Round) -> dict[tuple[str, str], Measured]:
     """By stage and key: those of the policy, of the reward model where the round made no policy."""
     versions = list(round.versions.exclude(name__startswith="reward-baseline"))
     made = [version for version in versions if version.kind == Version.Kind.POLICY] or versions
-    audits = Audit.objects.filter(version__in=made, stage__round=round).order_by("-stage__stage", "pk")
-    found = AuditMetric.objects.filter(audit__in=audits).select_related("audit__stage").order_by("audit__pk", "pk")
-    return {(metric.audit.stage.stage, metric.key): metric for metric in found}
+    audits = Audit.objects.filter(version__in=made, stage__round=round).select_related("stage")
+    found = {}
+    for audit in audits.order_by("-stage__stage", "pk").prefetch_related("metrics"):  # the evaluation first
+        items = items_of(audit.stage)
+        found |= {(audit.stage.stage, each.key): Measured(each, items[each.key]) for each in audit.metrics.all()}
+    return found
 
 
-def figure_row(key: str, rounds: list[Round], metrics: list[AuditMetric | None]) -> FigureRow:
-    pairs = list(zip(rounds, metrics, strict=True))
-    against = [against_first(key, rounds[0], round, metrics[0], metric) for round, metric in pairs[1:]]
-    return FigureRow(figures.name(key), [cell_of(round, metric) for round, metric in pairs], against)
+def figure_row(key: str, rounds: list[Round], measured: list[Measured | None]) -> FigureRow:
+    pairs = list(zip(rounds, measured, strict=True))
+    against = [against_first(key, rounds[0], round, measured[0], each) for round, each in pairs[1:]]
+    return FigureRow(figures.name(key), [cell_of(round, each and each.metric) for round, each in pairs], against)
 
 
 def cell_of(round: Round, metric: AuditMetric | None) -> Cell:
@@ -78,32 +89,26 @@ def cell_of(round: Round, metric: AuditMetric | None) -> Cell:
     return Cell(round.number, figures.text(metric.value, metric.unit), interval, metric.audit_id)
 
 
-def against_first(
-    key: str, first: Round, round: Round, before: AuditMetric | None, after: AuditMetric | None
-) -> Against:
-    gap = gap_between(before, after) if before and after else None
+def against_first(key: str, first: Round, round: Round, before: Measured | None, after: Measured | None) -> Against:
+    if not before or not after:
+        return Against(round.number)
+    gap, unit = gap_between(before.metric, after.metric, before.items, after.items), after.metric.unit
     if gap is None:
         return Against(round.number)
     if key in AGAINST_PARENT and first.parent_id != round.parent_id:
-        return Against(round.number, how="other parents", verdict="cannot tell")
+        return Against(round.number, how="other parents", verdict=UNKNOWN)
     how = f"paired, {gap.items:,} items" if gap.paired else "unpaired"
-    if key in OWN_JUDGE and first.pk != round.pk:
-        how += ", each by its own reward model"
-    return Against(
-        round.number,
-        change=signed(gap.value, after.unit),
-        interval=figures.interval(gap.low, gap.high, after.unit),
-        how=how,
-        verdict=verdict(key, gap, first, round),
-    )
+    how += ", each by its own reward model" if key in OWN_JUDGE else ""
+    interval = figures.interval(gap.low, gap.high, unit)
+    return Against(round.number, signed(gap.value, unit), interval, how, verdict(key, gap, first, round))
 
 
 def verdict(key: str, gap: Gap, first: Round, round: Round) -> str:
     """Which round is better in this figure; "cannot tell" where the interval holds zero or two judges decided."""
-    if key not in HIGHER_IS_BETTER | LOWER_IS_BETTER:
-        return "differs" if gap.is_clear else "cannot tell"
     if not gap.is_clear or key in OWN_JUDGE:
-        return "cannot tell"
+        return UNKNOWN
+    if key not in HIGHER_IS_BETTER | LOWER_IS_BETTER:
+        return "differs"
     better = round if (gap.value > 0) == (key in HIGHER_IS_BETTER) else first
     return f"round {better.number} is better"
 

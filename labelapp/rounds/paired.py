@@ -3,12 +3,11 @@
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from labelapp.models import AuditMetric
+from alignment.manifest import file_sha256
+from labelapp.models import AuditMetric, Stage
 
 Z = 1.959964  # 95 % of a normal distribution lie within
 
@@ -38,11 +37,10 @@ class Gap(NamedTuple):
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
-def gap_between(before: AuditMetric, after: AuditMetric) -> Gap | None:
-    """None where one of them has no value."""
+def gap_between(before: AuditMetric, after: AuditMetric, theirs: Items, ours: Items) -> Gap | None:
+    """None where one of them has no value. theirs, ours: the items behind before and after, where they are known."""
     if before.value is None or after.value is None:
         return None
-    ours, theirs = items_behind(after), items_behind(before)
     if ours and ours.keys() == theirs.keys():
         return paired_gap(theirs, ours)
     return unpaired_gap(before, after)
@@ -84,46 +82,15 @@ def unpaired_gap(before: AuditMetric, after: AuditMetric) -> Gap:
     return Gap(value, value - below, value + above, False)
 
 
-def items_behind(metric: AuditMetric) -> Items:
-    """What the figure was computed from, by item; empty where it cannot be taken apart or its file is gone."""
-    if metric.key not in READERS:
-        return {}
-    file, read = READERS[metric.key]
-    found: Items = {}
-    for key, item in filter(None, map(read, rows_of(Path(metric.audit.stage.output) / file))):
-        found[f"{key} {len(found)}" if key in found else key] = item  # an item that comes twice counts twice
+def items_of(stage: Stage) -> dict[str, Items]:
+    """What each mean of the stage was computed from, by figure; empty where values.jsonl is gone or was changed."""
+    path, cited = Path(stage.output) / "values.jsonl", (stage.result or {}).get("values") or {}
+    found: dict[str, Items] = defaultdict(dict)
+    if not stage.output or not path.is_file() or file_sha256(path) != cited.get("sha256"):
+        return found
+    with path.open() as lines:
+        for row in map(json.loads, lines):
+            items = found[row["metric"]]
+            name = f"{row['item']} {len(items)}" if row["item"] in items else row["item"]  # twice counts twice
+            items[name] = Item(row["group"], row["value"])
     return found
-
-
-def rows_of(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        with path.open() as lines:
-            yield from map(json.loads, lines)
-    except (OSError, ValueError):
-        return
-
-
-Read = Callable[[dict[str, Any]], tuple[str, Item] | None]
-
-
-def judged_pair(row: dict[str, Any]) -> tuple[str, Item] | None:
-    """1 where the reward model agrees with the people, 0.5 where it scores both alike."""
-    if row.get("kind") != "pair" or "chosen_score" not in row:
-        return None
-    margin = row["chosen_score"] - row["rejected_score"]
-    item = json.dumps([row["comparison"], row["prompt"], row["chosen"], row["rejected"]])
-    return item, Item(str(row["group"]), 1.0 if margin > 0 else 0.5 if margin == 0 else 0.0)
-
-
-def said_no(row: dict[str, Any], *, safe: bool) -> tuple[str, Item] | None:
-    """Of the prompts of one kind whether the policy refused; of the dangerous ones whether it did not."""
-    if row.get("safe") is not safe or "policy" not in row:
-        return None
-    return str(row["id"]), Item(str(row["id"]), float(row["policy"]["refused"] is safe))
-
-
-READERS: dict[str, tuple[str, Read]] = {  # the figures that can be taken apart into items
-    "reward_accuracy": ("items.jsonl", judged_pair),
-    "safe_refusal": ("refusals.jsonl", partial(said_no, safe=True)),
-    "unsafe_compliance": ("refusals.jsonl", partial(said_no, safe=False)),
-}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
+from alignment.manifest import file_sha256
 from labelapp.models import AuditMetric, MetricRow, Round
 from labelapp.rounds.actions import launch_round
 from labelapp.rounds.beside import figure_rows, overlaid_stages
@@ -37,20 +38,18 @@ def run(project, *, spoiled: dict | None = None, right: list[bool] | None = None
     return round
 
 
-def write_items(round: Round, right: list[bool], *, snapshot: str = "") -> None:
-    """items.jsonl as `evaluate` writes it: four pairs a group."""
+def write_items(round: Round, right: list[bool], *, kind: str = "pair") -> None:
+    """values.jsonl as `evaluate` writes it, cited by its result: four pairs a group."""
     rows = [
-        {"kind": "pair", "comparison": f"{snapshot}{number}", "group": f"group {number // 4}", "prompt": "Argue.",
-         "chosen": "Because.", "rejected": "No.", "chosen_score": 1.0 if good else -1.0, "rejected_score": 0.0}
+        {"metric": "reward_accuracy", "item": f"{kind} {number}", "group": f"group {number // 4}", "value": float(good),
+         "other": None, "against": ""}
         for number, good in enumerate(right)
     ]  # fmt: skip
-    text = "".join(json.dumps(row) + "\n" for row in [*rows, {"kind": "template", "first": "he"}])
-    (Path(round.stages.get(stage="evaluate").output) / "items.jsonl").write_text(text)
-
-
-def accuracy(round: Round) -> AuditMetric:
-    found = AuditMetric.objects.filter(audit__stage__round=round, audit__stage__stage="evaluate")
-    return found.get(key="reward_accuracy", audit__version__kind="policy")
+    stage = round.stages.get(stage="evaluate")
+    path = Path(stage.output) / "values.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    stage.result |= {"values": {"file": path.name, "sha256": file_sha256(path)}}
+    stage.save()
 
 
 def row_of(rounds: list[Round], name: str):
@@ -85,18 +84,18 @@ def test_items_of_one_group_count_as_one_voice():
 def test_unpaired_figures_add_the_squares_of_their_half_widths():
     before = AuditMetric(key="win_rate", value=0.5, low=0.4, high=0.53)
     after = AuditMetric(key="win_rate", value=0.7, low=0.66, high=0.8)
-    gap = gap_between(before, after)
+    gap = gap_between(before, after, {}, {})
     assert not gap.paired and gap.value == pytest.approx(0.2)
     assert gap.low == pytest.approx(0.2 - math.hypot(0.04, 0.03))
     assert gap.high == pytest.approx(0.2 + math.hypot(0.1, 0.1))
-    assert gap_between(before, AuditMetric(key="win_rate", value=None)) is None
-    assert gap_between(before, AuditMetric(key="win_rate", value=0.7)).low is None
+    assert gap_between(before, AuditMetric(key="win_rate", value=None), {}, {}) is None
+    assert gap_between(before, AuditMetric(key="win_rate", value=0.7), {}, {}).low is None
 
 
 def test_the_same_items_are_compared_in_pairs_and_the_better_round_is_named(project):
     before = [number % 2 == 0 for number in range(80)]
     first = run(project, right=before)
-    second = run(project, right=[good or number % 5 for number, good in enumerate(before)])
+    second = run(project, right=[good or bool(number % 5) for number, good in enumerate(before)])
     row = row_of([first, second], "Held-out reward accuracy")
     assert row.against[0].how == "paired, 80 items" and row.against[0].verdict == "round 2 is better"
     assert row.against[0].change == "+40.0 pp"
@@ -104,10 +103,17 @@ def test_the_same_items_are_compared_in_pairs_and_the_better_round_is_named(proj
 
 def test_other_items_are_plainly_unpaired(project):
     first, second = run(project, right=[True] * 8), run(project)
-    write_items(second, [True] * 8, snapshot="other ")
-    assert not gap_between(accuracy(first), accuracy(second)).paired
+    write_items(second, [True] * 8, kind="other pair")
     against = row_of([first, second], "Held-out reward accuracy").against[0]
     assert against.how == "unpaired" and against.verdict == "cannot tell"
+
+
+def test_a_file_of_items_that_was_changed_since_is_not_gone_by(project):
+    first, second = run(project, right=[True] * 8), run(project, right=[True] * 8)
+    assert row_of([first, second], "Held-out reward accuracy").against[0].how == "paired, 8 items"
+    with open(Path(second.stages.get(stage="evaluate").output) / "values.jsonl", "a") as file:
+        file.write(" ")
+    assert row_of([first, second], "Held-out reward accuracy").against[0].how == "unpaired"
 
 
 def test_lower_is_better_where_the_figure_is_an_error_and_no_figure_without_a_direction_names_a_winner(project):
