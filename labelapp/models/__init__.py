@@ -13,6 +13,7 @@ from labelapp.models.rounds import MetricRow, Round, RoundEvent, Stage
 from labelapp.models.schedules import Schedule
 from labelapp.models.lineage import SnapshotSource, SnapshotSpan
 from labelapp.models.audits import Audit, AuditMetric
+from labelapp.models.gates import GateOverride, GateRule, GateSettings
 from labelapp.models.serving import ApiKey, EngineVersion
 from labelapp.models.chat import ChatSide, ChatTurn, Conversation, UpstreamModel
 from labelapp.models.processes import Process
@@ -35,6 +36,9 @@ __all__ = [
     "DeploymentEvent",
     "Draft",
     "EngineVersion",
+    "GateOverride",
+    "GateRule",
+    "GateSettings",
     "GuidelineVersion",
     "Invitation",
     "Judgment",

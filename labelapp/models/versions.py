@@ -67,6 +67,7 @@ class Deployment(models.Model):
     pending_action = models.CharField(max_length=8, choices=Action, blank=True)
     pending_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+")
     pending_reason = models.TextField(blank=True)
+    pending_gate = models.JSONField(default=dict, blank=True, help_text="What the gate said of it.")
     pending_error = models.TextField(blank=True, help_text="Why the last switch was given up; cleared by the next.")
     epoch = models.PositiveIntegerField(default=0)
 
@@ -95,6 +96,7 @@ class DeploymentEvent(models.Model):
     audit = models.ForeignKey("labelapp.Audit", models.PROTECT, null=True, blank=True, related_name="+")
     by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True)
     reason = models.TextField(blank=True, help_text="Required when the gate did not pass.")
+    gate = models.JSONField(default=dict, blank=True, help_text="What the gate said then: verdict and arithmetic.")
     switch_seconds = models.FloatField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 

@@ -5,18 +5,31 @@ has not loaded waits as `pending`; the engine's process ends the wait with `acti
 """
 
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from alignment.manifest import ArtifactError, verify
-from labelapp.models import Audit, Deployment, DeploymentEvent, EngineVersion, Project, User, Version
+from labelapp.models import (
+    Audit,
+    Deployment,
+    DeploymentEvent,
+    EngineVersion,
+    GateOverride,
+    Project,
+    User,
+    Version,
+)
+from labelapp.rounds.decision import Decision, decide
 from labelapp.rounds.gate import latest_audit
 
 PROMOTE, ROLLBACK = Deployment.Action.PROMOTE, Deployment.Action.ROLLBACK
-NOT_PENDING = {"pending": None, "pending_since": None, "pending_action": "", "pending_by": None, "pending_reason": ""}
+NOT_PENDING = {
+    "pending": None, "pending_since": None, "pending_action": "", "pending_by": None, "pending_reason": "",
+    "pending_gate": {},
+}  # fmt: skip
 
 
 class SwitchRefused(Exception):
@@ -37,6 +50,10 @@ class ArtifactChanged(SwitchRefused):
 
 class ReasonRequired(SwitchRefused):
     """The gate did not pass, so a named person must say why the version goes ahead all the same."""
+
+
+class SecondPersonRequired(SwitchRefused):
+    """The gate did not pass, and the project has asked that a second admin confirms."""
 
 
 class StaleEpoch(SwitchRefused):
@@ -67,6 +84,7 @@ class Switch(NamedTuple):
     by: User | None
     reason: str
     seen_epoch: int
+    gate: dict[str, Any]  # Decision.record
 
 
 def deployment_of(project: Project, alias: str = "policy") -> Deployment:
@@ -79,24 +97,30 @@ def is_loaded(version: Version) -> bool:
     return EngineVersion.objects.filter(version=version, state=EngineVersion.State.READY).exists()
 
 
-def gate_verdict(version: Version) -> tuple[Audit.Verdict, list[str]]:
-    """What the gate says, and why; without an audit there is no evidence."""
-    if audit := latest_audit(version):
-        return Audit.Verdict(audit.verdict), audit.reasons
-    return Audit.Verdict.NO_EVIDENCE, ["Nothing was measured of this version."]
-
-
 def promote(
-    *, deployment: Deployment, version: Version, by: User | None, reason: str = "", seen_epoch: int
+    *,
+    deployment: Deployment,
+    version: Version,
+    by: User | None,
+    reason: str = "",
+    seen_epoch: int,
+    confirmed: bool = False,
+    by_gate: bool = False,
 ) -> Promotion:
     """Point the alias at the version, or mark it pending until the engine has loaded it.
 
-    Raises NotAPolicy, AlreadyServed, ReasonRequired, ArtifactChanged, StaleEpoch or SwitchPending.
+    Args:
+        confirmed: that a second person agreed to go against the gate; overrides.py alone says so.
+        by_gate: that nobody asked, but the gate passed.
+
+    Raises NotAPolicy, AlreadyServed, ReasonRequired, SecondPersonRequired, ArtifactChanged, StaleEpoch or
+    SwitchPending.
     """
     began = time.monotonic()
     refuse_unfit(deployment, version)
-    require_reason(version, by, reason.strip())
-    return _switch(Switch(deployment, version, PROMOTE, by, reason.strip(), seen_epoch), began)
+    decision = require_reason(version, by, reason.strip(), confirmed=confirmed)
+    record = decision.record | ({"by_gate": True} if by_gate else {})
+    return _switch(Switch(deployment, version, PROMOTE, by, reason.strip(), seen_epoch, record), began)
 
 
 def rollback(*, deployment: Deployment, by: User | None, reason: str = "", seen_epoch: int) -> Promotion:
@@ -109,7 +133,7 @@ def rollback(*, deployment: Deployment, by: User | None, reason: str = "", seen_
     if not (version := rollback_target(deployment, seen_epoch)):
         raise NothingToRollBack(f"{deployment.alias} has had no version before this one; promote another instead.")
     verify_artifact(version)
-    return _switch(Switch(deployment, version, ROLLBACK, by, reason.strip(), seen_epoch), began)
+    return _switch(Switch(deployment, version, ROLLBACK, by, reason.strip(), seen_epoch, {}), began)
 
 
 def found_alias(*, project: Project, version: Version, by: User, reason: str) -> DeploymentEvent | None:
@@ -122,8 +146,8 @@ def found_alias(*, project: Project, version: Version, by: User, reason: str) ->
     if deployment.epoch or deployment.pending_id:
         return None
     refuse_unfit(deployment, version)
-    require_reason(version, by, reason)
-    switch = Switch(deployment, version, PROMOTE, by, reason, 0)
+    decision = require_reason(version, by, reason)
+    switch = Switch(deployment, version, PROMOTE, by, reason, 0, decision.record)
     return _move(switch, _settled(switch), seconds=time.monotonic() - began)
 
 
@@ -148,7 +172,8 @@ def activate_pending(deployment: Deployment) -> DeploymentEvent | None:
     row = _waiting(deployment).select_for_update(of=("self",)).select_related("pending", "pending_by").first()
     if row is None or not is_loaded(row.pending):
         return None
-    switch = Switch(row, row.pending, row.pending_action, row.pending_by, row.pending_reason, row.epoch)
+    asked = (row.pending_action, row.pending_by, row.pending_reason, row.epoch, row.pending_gate)
+    switch = Switch(row, row.pending, *asked)
     return _move(switch, _waiting(row), seconds=(timezone.now() - row.pending_since).total_seconds())
 
 
@@ -168,13 +193,18 @@ def refuse_unfit(deployment: Deployment, version: Version) -> None:
     verify_artifact(version)
 
 
-def require_reason(version: Version, by: User | None, reason: str) -> None:
-    """Raise ReasonRequired unless the gate passed or a named person gives a reason."""
-    verdict, why = gate_verdict(version)
-    if verdict == Audit.Verdict.PASS or (by and reason):
-        return
-    needed = "give a reason to promote it anyway" if by else "only a named person may promote it anyway"
-    raise ReasonRequired(f"The gate of {version.name} says {verdict.value}; {needed}. {' '.join(why)}".strip())
+def require_reason(version: Version, by: User | None, reason: str, *, confirmed: bool = False) -> Decision:
+    """The gate's answer. Raise unless it passed, or a named person gives a reason and whoever must confirms it."""
+    decision = decide(version)
+    said = f"The gate of {version.name} says {decision.verdict}"
+    if decision.verdict == Audit.Verdict.PASS:
+        return decision
+    if not (by and reason):
+        needed = "give a reason to promote it anyway" if by else "only a named person may promote it anyway"
+        raise ReasonRequired(f"{said}; {needed}. {' '.join(decision.reasons)}".strip())
+    if decision.settings and decision.settings.second_person and not confirmed:
+        raise SecondPersonRequired(f"{said}; ask a second admin to confirm it, on the page of the version.")
+    return decision
 
 
 def verify_artifact(version: Version) -> None:
@@ -192,7 +222,7 @@ def _switch(switch: Switch, began: float) -> Promotion:
         return Promotion(Deployment.objects.get(pk=switch.deployment.pk), event)
     wanted = {
         "pending": switch.version, "pending_since": timezone.now(), "pending_action": switch.action,
-        "pending_by": switch.by, "pending_reason": switch.reason, "pending_error": "",
+        "pending_by": switch.by, "pending_reason": switch.reason, "pending_gate": switch.gate, "pending_error": "",
     }  # fmt: skip
     if not _settled(switch).update(**wanted):
         _raise_why_not(switch)
@@ -209,7 +239,7 @@ def _move(switch: Switch, rows: QuerySet, *, seconds: float) -> DeploymentEvent:
     if not moved:
         _raise_why_not(switch)
     _restate(switch.version, previous)
-    return DeploymentEvent.objects.create(
+    event = DeploymentEvent.objects.create(
         deployment=switch.deployment,
         epoch=switch.seen_epoch + 1,
         action=switch.action,
@@ -218,8 +248,13 @@ def _move(switch: Switch, rows: QuerySet, *, seconds: float) -> DeploymentEvent:
         audit=latest_audit(switch.version),
         by=switch.by,
         reason=switch.reason,
+        gate=switch.gate,
         switch_seconds=round(seconds, 3),
     )
+    confirmed = GateOverride.objects.filter(deployment=switch.deployment, version=switch.version, event=None)
+    if switch.action == PROMOTE:
+        confirmed.filter(confirmed_at__isnull=False).update(event=event)
+    return event
 
 
 def _restate(version: Version, previous: Version | None) -> None:

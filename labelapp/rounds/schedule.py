@@ -18,6 +18,7 @@ from labelapp.datasets.counts import project_counts
 from labelapp.models import Round, Schedule, User
 from labelapp.models.rounds import ACTIVE_STATES
 from labelapp.rounds.actions import LaunchRefused, launch_round, usual_parent
+from labelapp.rounds.automatic import promote_if_passed
 from labelapp.rounds.recipes import OptionRefused, read_settings
 
 PATIENCE = timedelta(minutes=15)  # for freezing and launching
@@ -46,10 +47,12 @@ def save(schedule: Schedule, *, by: User) -> None:
 
 
 def tick() -> None:
-    """Launch what is due. One schedule that fails does not keep the others waiting."""
+    """Promote what passed and launch what is due. One schedule that fails does not keep the others waiting."""
     enabled = Schedule.objects.filter(enabled=True)
-    for schedule in enabled.select_related("project", "last_round", "recipe_version__recipe"):
+    for schedule in enabled.select_related("project", "last_round__project", "recipe_version__recipe"):
         try:
+            if schedule.last_round:  # first: the next round starts from what answers
+                promote_if_passed(schedule.last_round)
             if (reason := why_due(schedule)) and claim(schedule):
                 run(schedule, reason)
         except Exception:

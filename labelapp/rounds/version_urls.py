@@ -2,12 +2,16 @@
 
 from django.urls import path
 
+from labelapp.rounds import gate_views
 from labelapp.rounds import version_views as views
 
 urlpatterns = [
     path("versions/", views.versions, name="versions"),
     path("versions/<slug:name>/", views.version, name="version"),
     path("versions/<slug:name>/promote/", views.promote, name="promote"),
+    path("gate/", gate_views.gate, name="gate"),
+    path("overrides/<int:override>/confirm/", gate_views.confirm, name="override_confirm"),
+    path("overrides/<int:override>/withdraw/", gate_views.withdraw, name="override_withdraw"),
     path("audits/<int:audit>/result.json", views.audit_result, name="audit_result"),
     path("deployment/", views.deployment, name="deployment"),
     path("deployment/rollback/", views.rollback, name="rollback"),

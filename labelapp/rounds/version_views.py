@@ -13,9 +13,12 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from labelapp.accounts.permissions import may, project_page
-from labelapp.models import Audit, Deployment, Project, Version
+from labelapp.models import Audit, Deployment, EngineVersion, Project, Version
 from labelapp.rounds import promote as switches
 from labelapp.rounds.actions import LaunchRefused
+from labelapp.rounds.decision import Decision, decide
+from labelapp.rounds.gate_figures import rows_of
+from labelapp.rounds.overrides import ask_override, open_overrides
 from labelapp.rounds.sampling import NothingPromoted, fresh_prompts, rivals_of, sample_comparisons
 from labelapp.rounds.version_figures import sides_of, split_figures, version_rows
 
@@ -60,13 +63,14 @@ def deployment(request: HttpRequest, project: Project) -> HttpResponse:
 def version(request: HttpRequest, project: Project, name: str) -> HttpResponse:
     """One version: where it comes from, what came of it, and all that was measured."""
     found = version_or_404(project, name)
-    verdict, reasons = switches.gate_verdict(found)
+    decision = decide(found)
     audits = [(audit, *split_figures(audit), sides_of(audit)) for audit in found.audits.select_related("stage__round")]
     context = {
         "section": "versions",
         "version": found,
-        "verdict": verdict,
-        "reasons": reasons,
+        "decision": decision,
+        "gate_rows": rows_of(decision),
+        "override": open_overrides().filter(version=found).select_related("asked_by", "deployment").first(),
         "audits": audits,
         "card": json.dumps(found.card, indent=2, ensure_ascii=False),
         "children": found.children.order_by("created_at"),
@@ -99,28 +103,48 @@ def rollback(request: HttpRequest, project: Project) -> HttpResponse:
 def confirm_switch(request: HttpRequest, project: Project, target: Version, *, action: str) -> HttpResponse:
     """The confirmation of a switch; a refused one shows the sentence and what is true now, with status 409."""
     form, refusal = SwitchForm(request.POST if request.method == "POST" else None), ""
+    decision = decide(target)
     if request.method == "POST" and form.is_valid():
         try:
+            if action == "promote" and needs_second(decision):
+                reason = form.cleaned_data["reason"]
+                ask_override(
+                    deployment=switches.deployment_of(project), version=target, by=request.user, reason=reason
+                )
+                messages.success(request, "Another admin must confirm it now, on this page.")
+                return redirect("version", project.slug, target.name)
             done = carry_out(action, project, target, by=request.user, **form.cleaned_data)
         except switches.SwitchRefused as error:
             refusal = str(error)
         else:
             messages.success(request, sentence_about(done, target))
             return redirect("versions", slug=project.slug)
-    verdict, reasons = switches.gate_verdict(target)
     context = {
         "section": "versions",
         "version": target,
         "action": action,
         "deployment": switches.deployment_of(project),
-        "verdict": verdict,
-        "reasons": reasons,
-        "needs_reason": action == "promote" and verdict != Audit.Verdict.PASS,
+        "decision": decision,
+        "gate_rows": rows_of(decision),
+        "needs_reason": action == "promote" and decision.verdict != Audit.Verdict.PASS,
+        "needs_second": action == "promote" and needs_second(decision),
+        "load_seconds": usual_load_seconds(project),
         "is_loaded": switches.is_loaded(target),
         "reason": form["reason"].value() or "",
         "refusal": refusal or first_error(form),
     }
     return TemplateResponse(request, "versions/confirm.html", context, status=409 if context["refusal"] else 200)
+
+
+def needs_second(decision: Decision) -> bool:
+    """Whether going against the gate takes another admin."""
+    return bool(decision.settings and decision.settings.second_person and decision.verdict != Audit.Verdict.PASS)
+
+
+def usual_load_seconds(project: Project) -> float | None:
+    """How long the engine took to load the project's last version; None where it has loaded none."""
+    loaded = EngineVersion.objects.filter(version__project=project, load_seconds__isnull=False)
+    return loaded.order_by("-updated_at").values_list("load_seconds", flat=True).first()
 
 
 def carry_out(action: str, project: Project, target: Version, **how) -> switches.Promotion:
@@ -196,7 +220,7 @@ def alias_facts(request: HttpRequest, project: Project) -> dict:
     waited = (timezone.now() - row.pending_since).total_seconds() if row.pending else 0
     return {
         "deployment": row,
-        "history": row.events.select_related("version", "previous", "by", "audit")[:50],
+        "history": row.events.select_related("version", "previous", "by", "audit", "override__asked_by")[:50],
         "rollback_target": switches.rollback_target(row),
         "waited": max(0, round(waited)),
         "pending_engine": getattr(row.pending, "engine", None),

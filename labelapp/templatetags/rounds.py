@@ -26,6 +26,8 @@ SENTENCES = {
     "collected": "{comparisons} comparisons made, {identical} with equal answers left out",
     "failed": "Failed: {code}",
     "done": "Done",
+    "promoted": "{version} promoted by the gate",
+    "not_promoted": "{version} not promoted: {because}",
 }
 
 

@@ -4,8 +4,8 @@ import json
 from itertools import count
 from pathlib import Path
 
-from alignment.manifest import write_manifest
-from labelapp.models import Audit, EngineVersion, Project, Round, Stage, Version
+from alignment.manifest import file_sha256, write_manifest
+from labelapp.models import Audit, EngineVersion, GateRule, GateSettings, Project, Round, Stage, Version
 from labelapp.rounds.gate import record_audit
 from tests.factories import make_version
 from tests.gate.metrics import result
@@ -32,11 +32,36 @@ def make_policy(project: Project, folder: Path, *, loaded: bool = True, **fields
     return version
 
 
-def audit(version: Version, folder: Path, **spoiled: dict | None) -> Audit:
-    """Give the version an audit: passing, unless figures are spoiled as in tests.gate.metrics."""
+def audit(version: Version, folder: Path, *, values: list[dict] | None = None, **spoiled: dict | None) -> Audit:
+    """Give the version an audit: passing, unless figures are spoiled as in tests.gate.metrics.
+
+    values: rows of its values.jsonl; none are kept by default.
+    """
     path, found = folder / f"result-{version.pk}.json", result(**spoiled)
+    if values is not None:
+        kept = folder / f"values-{version.pk}.jsonl"
+        kept.write_text("".join(json.dumps(row) + "\n" for row in values))
+        found["values"] = {"file": kept.name, "sha256": file_sha256(kept)}
     path.write_text(json.dumps(found))
-    return record_audit(version=version, stage=make_stage(version.project), result=found, result_path=str(path))
+    stage = make_stage(version.project, result=found, job={"config": {"max_new_tokens": 64, "temperature": 1.0}})
+    return record_audit(version=version, stage=stage, result=found, result_path=str(path))
+
+
+def kept(key: str, values: list[float], *, groups: int = 12, other: float | None = None, **more) -> list[dict]:
+    """Rows of values.jsonl: one item a value, dealt out to the groups in turn."""
+    return [
+        {"metric": key, "item": f"item {number}", "group": f"group {number % groups}", "value": value, "other": other,
+         "against": "", **more}
+        for number, value in enumerate(values)
+    ]  # fmt: skip
+
+
+def make_gate(project: Project, *rules: dict, **fields) -> GateSettings:
+    """The next version of the project's gate: make_gate(project, {"key": "win_rate", "limit": 0.5})."""
+    settings = GateSettings.objects.create(project=project, number=project.gate_settings.count() + 1, **fields)
+    for rule in rules:
+        GateRule.objects.create(settings=settings, **{"direction": "higher", **rule})
+    return settings
 
 
 def make_passing(project: Project, folder: Path, **fields) -> Version:

@@ -25,7 +25,7 @@ from labelapp.models import Membership, Project, Review, Round, Skip, Snapshot, 
 from labelapp.rounds.promote import deployment_of, promote
 from labelapp.rounds.saved import save_recipe
 from tests.factories import add_member, make_comparison, make_project, make_prompt, make_user
-from tests.gate.rounds import make_passing
+from tests.gate.rounds import audit, kept, make_gate, make_passing
 
 SPLITS = {split_of(f"debate {number}", 0.2): f"debate {number}" for number in range(99)}  # a group in each
 ROLES = tuple(Membership.Role.values)
@@ -92,6 +92,10 @@ def make_filled(
     _manage(project, people["admin"], write)
     first, version = make_passing(project, folder), make_passing(project, folder, name="policy-two")
     promote(deployment=deployment_of(project), version=first, by=people["admin"], seen_epoch=0)
+    for each, mean in ((first, 0.5), (version, 0.6)):
+        values = [mean + 0.1 * (number % 3) for number in range(60)]
+        audit(each, folder, values=kept("repetition", values))
+    make_gate(project, {"key": "win_rate", "limit": 0.5}, {"key": "repetition", "direction": "lower", "margin": 0.02})
     snapshot = freeze_snapshot(project=project, by=people["admin"])
     round = project.rounds.order_by("number").last()
     _, token = invite(project=project, by=people["admin"], role="labeler", expires_in=timedelta(days=1), uses=5)

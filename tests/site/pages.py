@@ -72,6 +72,7 @@ PAGES = [
     Page("round", READERS, lambda filled: [filled.round.number]),
     Page("versions", READERS),
     Page("version", READERS, lambda filled: [filled.version.name]),
+    Page("gate", ("admin",)),
     Page("promote", ("admin",), lambda filled: [filled.version.name]),
     Page("lineage", READERS),
     Page("lineage_of", READERS, lambda filled: ["version", filled.version.name]),
