@@ -18,7 +18,7 @@ def trigger(table: str) -> migrations.RunSQL:
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('labelapp', '0011_schedules'),
+        ('labelapp', '0012_snapshot_index'),
     ]
 
     operations = [
