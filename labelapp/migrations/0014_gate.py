@@ -18,7 +18,7 @@ def trigger(table: str) -> migrations.RunSQL:
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('labelapp', '0012_snapshot_index'),
+        ('labelapp', '0013_saved_recipes'),
     ]
 
     operations = [
