@@ -7,6 +7,8 @@ from labelapp.accounts import views as accounts
 from labelapp.accounts.join_views import join_page
 from labelapp.datasets.urls import api_routes as dataset_api
 from labelapp.datasets.urls import page_routes as dataset_pages
+from labelapp.leaderboard.urls import api_routes as leaderboard_api
+from labelapp.leaderboard.urls import page_routes as leaderboard_pages
 from labelapp.serving.urls import api_routes, page_routes
 
 urlpatterns = [
@@ -21,6 +23,8 @@ urlpatterns = [
     path("p/<slug:slug>/", include("labelapp.rounds.urls")),
     path("p/<slug:slug>/", include("labelapp.rounds.version_urls")),
     path("p/<slug:slug>/lineage/", include("labelapp.lineage.urls")),
+    path("p/<slug:slug>/", include(leaderboard_pages)),
+    path("api/", include(leaderboard_api)),
     path("p/<slug:slug>/serving/", include(page_routes)),
     path("p/<slug:slug>/chat/", include("labelapp.chat.urls")),
     path("v1/", include(api_routes)),

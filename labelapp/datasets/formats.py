@@ -6,7 +6,7 @@ to rate, or none where the labeler writes the answer); and fresh prompts.
 """
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -28,6 +28,7 @@ ROLES = {"system", "user", "assistant"}
 DIALOGUE = re.compile(r"\n\n(Human|Assistant):")
 SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 MAX_COMPLETIONS = 9
+MAX_METADATA = 20
 ANSWERS = ("ranking", "strength", "both_bad", "gold", "rewrite")  # what nobody can say of one completion, or of none
 
 
@@ -45,6 +46,7 @@ class Row:
     gold: Any = None  # the known answer: then it checks people, and is nobody's work
     explanation: str = ""
     fresh: bool = False  # no completions: the policy is to answer
+    metadata: dict[str, Any] = field(default_factory=dict)  # of a prompt that is new
 
     @cached_property
     def prompt_hash(self) -> str:
@@ -63,7 +65,7 @@ class Row:
 def read_row(record: dict[str, Any], *, source: str) -> Row:
     """What the record says. Completions come in the order of their hashes: a position must not betray the winner."""
     if record.get("fresh"):
-        return _fresh_row(record)
+        return replace(_fresh_row(record), metadata=_metadata(record))
     if "completions" in record:
         row = _set_row(record, source)
     elif "chosen" in record and "rejected" in record:
@@ -77,7 +79,18 @@ def read_row(record: dict[str, Any], *, source: str) -> Row:
         raise BadRow("two completions are the same text")
     if row.gold is not None and row.answer:
         raise BadRow("gold is what is right, and nobody's answer: leave ranking, strength and both_bad out")
-    return _in_hash_order(row)
+    return _in_hash_order(replace(row, metadata=_metadata(record)))
+
+
+def _metadata(record: dict[str, Any]) -> dict[str, Any]:
+    """What is said of the prompt in short values, such as {"topic": "cooking"}, to sort by. The rest is not kept."""
+    said = record.get("metadata")
+    pairs = list(said.items())[:MAX_METADATA] if isinstance(said, dict) else []
+    return {
+        key: value
+        for key, value in pairs
+        if len(key) <= MAX_NAME and isinstance(value, str | int | float | bool) and len(str(value)) <= MAX_NAME
+    }
 
 
 def default_group(prompt: list[dict[str, str]]) -> str:

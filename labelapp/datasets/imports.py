@@ -107,6 +107,7 @@ def _store_prompts(project: Project, batch: list[NumberedRow], report: Report) -
             group=row.group or default_group(row.prompt),
             source=report.source,
             fresh=row.fresh,
+            metadata=row.metadata,
         )
         for digest, row in wanted.items()
         if digest not in found

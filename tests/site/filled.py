@@ -24,6 +24,7 @@ from labelapp.labeling.queue import claim_slot
 from labelapp.models import Membership, Project, Review, Round, Skip, Snapshot, User, Version
 from labelapp.rounds.promote import deployment_of, promote
 from labelapp.rounds.saved import save_recipe
+from tests.datasets.rows import take
 from tests.factories import add_member, make_comparison, make_project, make_prompt, make_user
 from tests.gate.rounds import audit, kept, make_gate, make_passing
 
@@ -90,6 +91,7 @@ def make_filled(
     _review(project, people["reviewer"], write)
     _skip(project, people["colleague"], write)
     _manage(project, people["admin"], write)
+    _import_rivals(project, write)
     first, version = make_passing(project, folder), make_passing(project, folder, name="policy-two")
     promote(deployment=deployment_of(project), version=first, by=people["admin"], seen_epoch=0)
     for each, mean in ((first, 0.5), (version, 0.6)):
@@ -120,6 +122,19 @@ def _add_comparisons(project: Project, write) -> None:
         prompt = make_prompt(project, write(f"Argue that bottle number {number} is banned.", 20_000), group=group)
         make_comparison(project, write(TEXT, 20_000), write(f"Because of {number}.", 20_000), prompt=prompt)
     make_prompt(project, "Nobody has answered this yet.", fresh=True)
+
+
+def _import_rivals(project: Project, write) -> None:
+    """Models from elsewhere, compared elsewhere: two that met on a dozen prompts, and two that met nobody else."""
+    for number in range(14):
+        authors = ["model-a", "model-b"] if number < 12 else ["model-c", "model-d"]
+        texts = [f"## A header\n- **{number}** is an item", f"The answer to {number} in a sentence."]
+        ranking = [[[0], [1]], [[1], [0]], [[0, 1]]][number % 3]
+        take(project, {
+            "prompt": write(f"Rivals: {number}?", 2000), "completions": texts, "authors": authors, "ranking": ranking,
+            "group": SPLITS["train"], "annotator": "elsewhere",
+            "metadata": {"topic": "bottles" if number % 2 else "other"},
+        })  # fmt: skip
 
 
 def _judge(project: Project, labeler: User, write, *, count: int) -> None:

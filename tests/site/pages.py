@@ -74,6 +74,8 @@ PAGES = [
     Page("version", READERS, lambda filled: [filled.version.name]),
     Page("gate", ("admin",)),
     Page("promote", ("admin",), lambda filled: [filled.version.name]),
+    Page("leaderboard", READERS),
+    Page("leaderboard", READERS, query="?style=1&category=topic%3Dbottles"),
     Page("lineage", READERS),
     Page("lineage_of", READERS, lambda filled: ["version", filled.version.name]),
     Page("lineage_of", READERS, lambda filled: ["snapshot", filled.snapshot.digest]),

@@ -1,0 +1,1 @@
+"""Versions and other models, by what people preferred."""
