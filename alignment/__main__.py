@@ -27,6 +27,7 @@ from alignment.config import (
     Job,
     JobError,
     NonFiniteStep,
+    ServerLost,
     Stopped,
     stage_config,
 )
@@ -143,6 +144,8 @@ def failure(error: Exception) -> tuple[int, str, str]:
             return EXIT_BAD_INPUT, "bad_input", reason
         case NonFiniteStep():
             return EXIT_NON_FINITE, "non_finite", reason
+        case ServerLost():
+            return EXIT_STOPPED, "server_lost", reason
         case Stopped():
             return EXIT_STOPPED, "stopped", reason
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):

@@ -120,7 +120,7 @@ def token_losses(logprobs: Tensor, tensors: Mapping[str, Tensor], config: GRPOCo
     """(B, T) losses under log-probabilities (B, T); with one ratio a completion all of its tokens say the same."""
     ratios = log_ratio(logprobs, tensors["old"], tensors["learnt"], VARIANTS[config.loss].ratio)
     losses = clipped_policy(ratios, tensors["advantage"][:, None], **limits(config), dual_clip=config.clip.dual)
-    losses = losses.expand_as(logprobs)
+    losses = losses.expand_as(logprobs) * tensors.get("importance", 1.0)
     if beta and config.kl.place == "loss":
         penalty = kl_estimate(logprobs, tensors["reference"], "k3")
         losses = losses + beta * (penalty * ratios.exp() if config.kl.corrected else penalty)

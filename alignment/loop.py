@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from safetensors.torch import load_file
 
-from alignment.config import Job, NonFiniteStep, Optimization, Stopped
+from alignment.config import Job, NonFiniteStep, Optimization, ServerLost, Stopped
 from alignment.metrics import Metrics
 from alignment.models.checkpoints import evaluating
 from alignment.state import STATE, Part, load_state, replace_tensors, save_state, trained
@@ -118,7 +118,12 @@ def train(
     done = progress.step
     model.train()  # for activation checkpointing and an adapter's dropout; a loaded model has none
     while done < steps and not ending.reason:
-        started, step = time.monotonic(), take_step(done)
+        started = time.monotonic()
+        try:
+            step = take_step(done)
+        except ServerLost:  # while it sampled: nothing of this step has changed anything yet
+            save_state(job, model, optimizer, step=done, seconds=metrics.seconds, parts=parts)
+            raise
         rate = plan.learning_rate * schedule(done, steps, warmup_share=plan.warmup_share, shape=plan.schedule)
         norm = clipped_step(
             model, optimizer, loss=step.loss, learning_rate=rate, max_grad_norm=plan.max_grad_norm

@@ -23,6 +23,8 @@ from alignment.models.card import card_of
 from alignment.models.checkpoints import evaluating, load_policy, save_checkpoint
 from alignment.models.precision import autocast, prepare_for_training
 from alignment.sampling.control import KLController
+from alignment.sampling.correction import correct
+from alignment.sampling.remote import RemoteSampler
 from alignment.sampling.rewards import (
     Rewards,
     Source,
@@ -64,6 +66,7 @@ class Setting(NamedTuple):
     sources: list[Source]
     prompts: list[Prompt]
     held_out: list[Prompt]
+    sampler: Callable[..., list[Completion]] = sample_completions  # of rollouts; held-out prompts are sampled here
 
 
 class Rollout(NamedTuple):
@@ -91,7 +94,9 @@ def open_setting(job: Job, config: Any) -> Setting:
     sources = reward_sources(job, config.reward.terms, max_length=config.reward.max_length)
     reference = None if config.lora else load_policy(parent).requires_grad_(False)
     precision = prepare_for_training(model, config, job, samples=True)
-    return Setting(model, reference, precision, tokenizer, sources, prompts, held_out)
+    server = config.sampling.server
+    sampler = RemoteSampler(model, tokenizer, server, prompts) if server else sample_completions
+    return Setting(model, reference, precision, tokenizer, sources, prompts, held_out, sampler)
 
 
 def reference_logprobs(setting: Setting, tensors: Mapping[str, Tensor], temperature: float) -> Tensor:
@@ -118,9 +123,12 @@ def collect(setting: Setting, config: Any, *, seed: int, number: int, baseline: 
         tensors = rollout_tensors(completions, setting.tokenizer.pad_token_id, setting.model.device)
         tensors["reward"] = rewards.total.to(setting.model.device)
         figures = {**reward_figures(rewards, baseline), "uniform_share": uniform, **text_figures(completions, baseline)}
-        if setting.precision == "bf16":  # the sampler's fp32 is not what the updates compute
-            with autocast("bf16"):
-                tensors["old"] = rollout_logprobs(setting.model, tensors, config.sampling.temperature)
+        server = config.sampling.server
+        if setting.precision == "bf16" or server:  # the sampler's fp32 is not what the updates compute
+            with autocast(setting.precision):
+                old = rollout_logprobs(setting.model, tensors, config.sampling.temperature)
+            figures |= correct(tensors, old, completions, server, number) if server else {}
+            tensors["old"] = old
         if needs_reference(config):
             tensors["reference"] = reference_logprobs(setting, tensors, config.sampling.temperature)
             figures["kl_nats"] = completion_kl(tensors).mean().item()
@@ -173,7 +181,7 @@ def _judged_groups(
     setting: Setting, config: Any, prompts: Sequence[Prompt], seed: int, occasion: Sequence[Any]
 ) -> list[tuple[list[Completion], Rewards]]:
     how = config.sampling
-    completions = sample_completions(setting.model, setting.tokenizer, prompts, how, seed=seed, occasion=occasion)
+    completions = setting.sampler(setting.model, setting.tokenizer, prompts, how, seed=seed, occasion=occasion)
     rewards, size = rewards_of(completions, setting.sources, config.reward), how.completions
     groups = [slice(start, start + size) for start in range(0, len(completions), size)]
     return [(completions[rows], rows_of_rewards(rewards, rows)) for rows in groups]
@@ -243,6 +251,7 @@ def learn_from_rollouts(
     steps, each = step_counts(config, len(setting.prompts))
     rollouts, baseline = Rollouts(), Baseline()
     controller = KLController(config.kl.beta, target_nats=config.kl.target_nats, horizon=config.kl.horizon)
+    remote = {"sampler": setting.sampler} if config.sampling.server else {}
 
     def refill(number: int) -> None:
         made = collect(setting, config, seed=job.seed, number=number, baseline=baseline)
@@ -264,7 +273,7 @@ def learn_from_rollouts(
         model,
         steps=steps,
         take_step=take_step,
-        parts={"rollouts": rollouts, "kl": controller, "baseline": baseline, **(parts or {})},
+        parts={"rollouts": rollouts, "kl": controller, "baseline": baseline, **remote, **(parts or {})},
         watch=watch,
         guards=loop_guards(config.guards),
     )

@@ -220,6 +220,7 @@ def losses(
     ratios = log_ratio(logprobs, tensors["old"], tensors["weights"] > 0)
     clip = {"clip_low": config.clip.low, "clip_high": config.clip.high}
     policy = clipped_policy(ratios, tensors["advantage"], **clip, dual_clip=config.clip.dual)
+    policy = policy * tensors.get("importance", 1.0)
     value = sum(
         clipped_value_loss(said, tensors[name], tensors[f"{name}_return"], clip=config.value.clip)
         for name, said in values.items()

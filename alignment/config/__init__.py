@@ -18,6 +18,7 @@ from alignment.config.job import (  # noqa: F401
     Job,
     JobError,
     NonFiniteStep,
+    ServerLost,
     Stopped,
     build,
     require,

@@ -25,6 +25,10 @@ class Stopped(Exception):
     """SIGTERM arrived: the state is saved and the run can be resumed."""
 
 
+class ServerLost(Stopped):
+    """The server that samples is gone: the state is saved and the run can be resumed once it is back."""
+
+
 @dataclass(frozen=True)
 class Input:
     """A verified directory the stage reads: its path and the SHA-256 of its manifest.json.

@@ -8,6 +8,7 @@ from typing import Any
 
 from alignment.config.guards import guards
 from alignment.config.job import build, require
+from alignment.config.server import server
 from alignment.config.training import Optimization, lora, optimization
 
 RULES = {"contains", "matches", "format", "length"}
@@ -31,8 +32,10 @@ class Sampling:
     learn_unfinished: bool = True  # also from completions that did not end; DAPO's overlong filtering leaves them out
     passes: int = 1  # times that the completions of a rollout are learnt from
     batch_size: int = 64  # completions in the sampler at a time; changes nothing but memory and speed
+    server: Any = None  # {"url": ..., "directory": ...}: vLLM samples, and gets the new weights; null: the trainer
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "server", server(self.server))
         require(self.prompts >= 1, "prompts", self.prompts, "at least 1 prompt a rollout")
         require(self.completions >= 1, "completions", self.completions, "at least 1 completion a prompt")
         require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "at least 1")

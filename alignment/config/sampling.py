@@ -9,6 +9,7 @@ from alignment.config.guards import guards
 from alignment.config.job import require
 from alignment.config.online import ONLINE, Rewarding, Sampling, nested
 from alignment.config.preferences import Terms, check_pair_loss, require_terms
+from alignment.config.server import require_own_sampler
 from alignment.config.training import PRECISIONS, Optimization, lora, optimization
 
 ONLINE_LOSSES = ("sigmoid", "robust", "hinge", "ipo")  # those that measure against the reference
@@ -54,6 +55,7 @@ class BestOfNConfig:
         require(0 < self.top_share <= 1, "top_share", self.top_share, "above 0, at most 1")
         require(self.bootstrap >= 100, "bootstrap", self.bootstrap, "at least 100 resamples")
         object.__setattr__(self, "sampling", nested(Sampling, self.sampling))
+        require_own_sampler(self.sampling)
         object.__setattr__(self, "reward", nested(Rewarding, self.reward))
 
 
@@ -82,6 +84,7 @@ class OnlineDPOConfig:
         sampling = nested(Sampling, raw)
         require(sampling.completions >= 2, "completions", sampling.completions, "at least 2: a pair needs two")
         require(sampling.passes == 1, "passes", sampling.passes, "1: every step learns from fresh samples")
+        require_own_sampler(sampling)
         for name, value in (
             ("sampling", sampling),
             ("terms", nested(Terms, self.terms)),

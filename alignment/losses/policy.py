@@ -87,6 +87,20 @@ def is_clipped(log_ratios: Tensor, advantages: Tensor, *, clip_low: float, clip_
     return ((ratio > 1 + clip_high) & (advantages > 0)) | ((ratio < 1 - clip_low) & (advantages < 0))
 
 
+def truncated_importance(old: Tensor, sampled: Tensor, mask: Tensor, cap: float) -> Tensor:
+    """min(p / q, cap): how much a token counts that q wrote, for an expectation under p. Shape (B, T), 1 off the mask.
+
+    Args:
+        old: log-probabilities under the policy whose expectation is meant, in nats, shape (B, T).
+        sampled: those under the policy that wrote the tokens, as it said them itself, shape (B, T).
+        cap: bounds the variance; a token that q was less likely to write than that counts less than it should.
+
+    Source: Espeholt et al. 2018, arXiv:1802.01561, section 4.1; for two engines that run the same weights, Yao et al.
+    2025, "On the rollout-training mismatch in modern RL systems".
+    """
+    return (old - sampled).masked_fill(~mask, 0.0).clamp(max=LOG_RATIO_LIMIT).exp().clamp(max=cap)
+
+
 def kl_estimate(policy: Tensor, reference: Tensor, kind: str) -> Tensor:
     """Estimate of KL(policy || reference) from the policy's own samples, in nats a token, shape (B, T).
 

@@ -15,6 +15,7 @@ from alignment.manifest import file_sha256
 FILE_FIELDS = {
     "text", "held_out_text", "rows", "held_out_rows", "prompts", "weights_file", "groups_file", "reference_cache",
 }  # fmt: skip
+PLACES = {"url", "directory", "key_variable"}  # where a server stood says nothing of the weights
 
 
 def card_of(job: Job, config: Any, *, metrics: list[dict[str, Any]], **facts: Any) -> dict[str, Any]:
@@ -33,8 +34,8 @@ def card_of(job: Job, config: Any, *, metrics: list[dict[str, Any]], **facts: An
 
 def told(config: dict[str, Any]) -> dict[str, Any]:
     """{"config", "files"}: the config with its files by name alone, and the SHA-256 of each one that still exists."""
-    shown, files = dict(config), {}
-    for field in [name for name, value in config.items() if isinstance(value, dict)]:
+    shown, files = {name: value for name, value in config.items() if name not in PLACES}, {}
+    for field in [name for name, value in shown.items() if isinstance(value, dict)]:
         inner = told(config[field])
         shown[field], files = inner["config"], files | inner["files"]
     for field in [name for name in FILE_FIELDS & set(config) if isinstance(config[name], str | list)]:

@@ -33,6 +33,7 @@ class Sample(NamedTuple):
     text: str
     logprobs: list[float]
     finished: bool  # the policy ended its turn; false: it met max_new_tokens
+    version: int | None = None  # the rollout whose weights wrote it, where a server did
 
 
 @dataclass

@@ -8,6 +8,7 @@ REMEDIES = {
     "out_of_memory": "Use a smaller batch or a shorter max_length, or give the trainer more memory.",
     "disk_full": "Free space where ARTIFACT_DIR lies, then launch again.",
     "crashed": "The log holds the details.",
+    "server_lost": "Start it as docs/rollouts.md says; while attempts are left, the round goes on where it was.",
     "damaged": "Check the disk that ARTIFACT_DIR lies on, then launch again.",
 }
 EXIT_CODES = {64: "bad_input", 70: "non_finite", 137: "out_of_memory", -signal.SIGKILL: "out_of_memory"}

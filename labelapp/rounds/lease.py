@@ -102,6 +102,17 @@ def release(held: Claim, *, reason: str) -> None:
         Round.objects.filter(pk=round.pk).update(attempt=F("attempt") - 1)
 
 
+def retry(held: Claim, *, code: str, reason: str) -> None:
+    """Give the round back to the queue, to be resumed: the attempt counts, and after the last one the round fails."""
+    with fenced(held) as round:
+        if round.cancel_requested_at:
+            close(round, State.CANCELLED)
+        elif round.attempt < round.max_attempts:
+            requeue(round, "released", reason=reason)
+        else:
+            close(round, State.FAILED, code=code, error=reason)
+
+
 def requeue(round: Round, kind: str, **detail) -> None:
     Round.objects.filter(pk=round.pk).update(state=State.QUEUED, lease_until=None, owner="", rung_at=Now())
     round.stages.filter(state=Stage.State.RUNNING).update(state=Stage.State.WAITING)

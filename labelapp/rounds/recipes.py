@@ -14,6 +14,7 @@ FILES = {  # config values that name files of the server, which hold other proje
     "bbq_items", "gold_points", "groups_file", "held_out_rows", "held_out_text", "prompts", "reference_cache",
     "refusal_prompts", "reward_bench", "rows", "text", "weights_file",
 }  # fmt: skip
+SERVER = "server"  # the group that names a server, which a trainer sends its weights to, and a folder for them
 
 
 class OptionRefused(ValueError):
@@ -43,7 +44,15 @@ def read_settings(text: str) -> dict[str, Any]:
     for path, value in changes.items():
         if name := named_file(path.split(".")[-1], value):
             raise OptionRefused(path, f"{name} names a file of the server: only manage.py launch --set may do that.")
+        if SERVER in path.split(".") or names_server(value):
+            raise OptionRefused(path, "A server gets the weights: only manage.py launch --set may name one.")
     return changes
+
+
+def names_server(value: Any) -> bool:
+    """Whether a value holds the settings of a server, at any depth."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    return (isinstance(value, dict) and SERVER in value) or any(names_server(each) for each in inner)
 
 
 def named_file(key: str, value: Any) -> str:

@@ -69,7 +69,10 @@ def end(hold: Hold) -> None:
     except Interrupted as error:
         lease.release(claim, reason=str(error))
     except StageFailed as error:
-        finish(claim, State.FAILED, code=error.code, error=str(error))
+        if error.code == "server_lost":  # its state is saved, and a server may be started again
+            lease.retry(claim, code=error.code, reason=str(error))
+        else:
+            finish(claim, State.FAILED, code=error.code, error=str(error))
     except (lease.LeaseLost, OperationalError, InterfaceError):
         raise  # the database is the judge, and is away: the lease runs out and the round is resumed
     except Exception as error:
@@ -219,6 +222,8 @@ def accept(claim: lease.Claim, stage: Stage, directory: Path, returncode: int) -
     """Store the stage's result, or raise what its end means."""
     result = trainer.read_result(directory)
     status = (result or {}).get("status")
+    if status == "stopped" and result.get("code") == "server_lost":
+        raise explain(stage.name, returncode=returncode, result=result, log="")
     if status == "stopped" or (result is None and returncode in (75, -15)):
         raise Interrupted("the trainer was stopped from outside")
     if status == "done" and (checkpoint := result.get("checkpoint")):

@@ -23,3 +23,9 @@ def test_the_same_rows_in_another_folder_make_the_same_card_and_other_rows_anoth
 
 def test_a_count_may_share_the_name_of_a_file_field():
     assert told({"prompts": "", "sampling": {"prompts": 8}})["config"]["sampling"] == {"prompts": 8}
+
+
+def test_the_card_does_not_say_where_a_server_stood():
+    place = {"url": "http://10.0.0.7:8000", "directory": "/srv/weights", "key_variable": "KEY", "importance_cap": 2.0}
+    shown = told({"sampling": {"prompts": 8, "server": place}})
+    assert shown["config"]["sampling"] == {"prompts": 8, "server": {"importance_cap": 2.0}}

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from alignment.__main__ import failure, main
-from alignment.config import JobError, NonFiniteStep, Stopped
+from alignment.config import JobError, NonFiniteStep, ServerLost, Stopped
 from alignment.manifest import ArtifactError
 
 
@@ -21,6 +21,7 @@ from alignment.manifest import ArtifactError
         (ArtifactError("changed"), 64, "bad_input"),
         (NonFiniteStep("nan"), 70, "non_finite"),
         (Stopped("asked"), 75, "stopped"),
+        (ServerLost("gone"), 75, "server_lost"),
         (MemoryError(), 1, "out_of_memory"),
         (torch.OutOfMemoryError("cuda"), 1, "out_of_memory"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), 1, "out_of_memory"),

@@ -5,7 +5,15 @@ import math
 import pytest
 import torch
 
-from alignment.losses.policy import VARIANTS, clipped_policy, is_clipped, kl_estimate, log_ratio, loss_weights
+from alignment.losses.policy import (
+    VARIANTS,
+    clipped_policy,
+    is_clipped,
+    kl_estimate,
+    log_ratio,
+    loss_weights,
+    truncated_importance,
+)
 
 LN2 = math.log(2)
 POLICY = torch.tensor([[-1.0, -2.0, -0.5], [-3.0, -1.0, -7.0]])
@@ -146,3 +154,26 @@ def test_an_unknown_name_is_refused():
         log_ratio(POLICY, OLD, MASK, "word")
     with pytest.raises(ValueError, match="constant"):
         loss_weights(MASK, "constant")
+
+
+def test_truncated_importance_by_hand():
+    sampled = torch.tensor([[-1.0, -2.0, -0.5, -3.0], [-1.0, -1.0, 5.0, -9.0]])
+    old = sampled + torch.tensor([[0.0, LN2, -LN2, math.log(7)], [math.log(2.5), -2 * LN2, 3.0, 3.0]])
+    mask = torch.tensor([[True, True, True, True], [True, True, False, False]])
+    found = truncated_importance(old, sampled, mask, 3.0)
+    assert found.tolist() == [pytest.approx([1, 2, 0.5, 3]), pytest.approx([2.5, 0.25, 1, 1])]  # 7 counts as 3
+    assert truncated_importance(old, sampled, mask, 1.0).max() == 1
+    assert truncated_importance(old, old, mask, 1.0).tolist() == [[1.0] * 4] * 2  # our own sampler: exactly 1
+
+
+def test_truncation_is_all_that_keeps_the_expectation_from_the_policy_s_own():
+    policy, sampler = torch.tensor([0.5, 0.3, 0.2]), torch.tensor([0.2, 0.3, 0.5])
+    worth = torch.tensor([1.0, -2.0, 4.0])
+    everywhere = torch.ones(1, 3, dtype=torch.bool)
+
+    def expected(cap: float) -> float:
+        weights = truncated_importance(policy.log()[None], sampler.log()[None], everywhere, cap)[0]
+        return (sampler * weights * worth).sum().item()
+
+    assert expected(100.0) == pytest.approx((policy * worth).sum().item())
+    assert expected(2.0) == pytest.approx(0.2 * 2 * 1 - 0.3 * 2 + 0.2 * 4)  # 2.5 became 2

@@ -56,6 +56,7 @@ def test_lines_of_one_step_are_merged_and_broken_ones_left_out():
     [
         (64, {"status": "failed", "code": "bad_input", "reason": "line 4 has no chosen answer"}, "", "bad_input"),
         (70, {"status": "failed", "code": "non_finite", "reason": "the loss is nan"}, "", "non_finite"),
+        (75, {"status": "stopped", "code": "server_lost", "reason": "it is lost"}, "", "server_lost"),
         (-9, None, "step 3", "out_of_memory"),
         (1, None, "OSError: [Errno 28] No space left on device", "disk_full"),
         (1, {"status": "failed", "code": "disk_full", "reason": "the disk is full"}, "", "disk_full"),

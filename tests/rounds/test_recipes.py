@@ -9,7 +9,7 @@ from alignment.config import CONFIGS, build
 from labelapp.models import Audit, Round, Version
 from labelapp.rounds.actions import launch_round
 from labelapp.rounds.gate import latest_audit
-from labelapp.rounds.recipes import FILES, OptionRefused, read_settings
+from labelapp.rounds.recipes import FILES, OptionRefused, plan_stages, read_settings
 from labelapp.rounds.supervise import supervise_round
 from tests.factories import make_project, make_user
 from tests.rounds.material import TINY, make_parent, make_snapshot
@@ -69,6 +69,30 @@ def test_every_setting_that_takes_text_is_known_as_a_file_or_a_word(stage):
 def test_pages_name_no_file_of_the_server(line):
     with pytest.raises(OptionRefused, match="names a file of the server"):
         read_settings(f"reward.lora.rank=4\n{line}")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'grpo.sampling.server={"url": "http://169.254.169.254", "directory": "/tmp/weights"}',
+        "grpo.sampling.server.url=http://127.0.0.1:8000",
+        "ppo.sampling.server.sleep=true",
+        'safe.sampling={"prompts": 4, "server": null}',
+        'safe={"sampling": {"server": {"url": "http://localhost"}}}',
+    ],
+)
+def test_pages_name_no_server_that_gets_weights(line):
+    with pytest.raises(OptionRefused, match="A server gets the weights: only manage"):
+        read_settings(f"reward.lora.rank=4\n{line}")
+
+
+def test_a_launch_at_the_shell_may_name_a_server():
+    given = {"url": "http://127.0.0.1:8000", "directory": "/tmp/weights"}
+    planned = plan_stages("grpo", changes={"grpo.sampling.server": given})
+    (stage,) = [spec for spec in planned if spec["stage"] == "grpo"]
+    assert stage["config"]["sampling"]["server"] == given
+    with pytest.raises(OptionRefused, match="an absolute path"):
+        plan_stages("grpo", changes={"grpo.sampling.server": given | {"directory": "weights"}})
 
 
 def test_pages_may_say_how_many_prompts_are_sampled():
