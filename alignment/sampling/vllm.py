@@ -145,7 +145,7 @@ def sample_of(choice: dict[str, Any], tokenizer: PreTrainedTokenizerBase, versio
     if not ids or not all(isinstance(token, int) and 0 <= token < len(tokenizer) for token in ids):
         raise JobError(
             "the rollout server's answer holds no token_ids of this vocabulary, and a text that is tokenised again is "
-            "not what was sampled: use a vLLM that knows return_token_ids (of October 2025 or later) on this job's parent"
+            "not what was sampled: serve this job's parent with vLLM of October 2025 or later (return_token_ids)"
         )
     if not logprobs or len(logprobs) != len(ids) or not all(map(is_logprob, logprobs)):
         raise JobError(
