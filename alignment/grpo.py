@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from alignment.config import GRPOConfig, Job
+from alignment.data.batches import MICRO_TOKENS
 from alignment.loop import Watch
 from alignment.losses.policy import VARIANTS, clipped_policy, is_clipped, kl_estimate, log_ratio, loss_weights
 from alignment.models.precision import autocast
@@ -30,7 +31,6 @@ from alignment.online import (
 from alignment.sampling.advantage import group_advantages
 from alignment.sampling.control import KLController
 from alignment.sampling.rollouts import (
-    MICRO_TOKENS,
     batch_logprobs,
     batch_of,
     passes_of,

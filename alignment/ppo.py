@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from alignment.config import REWARD, Job, JobError, PPOConfig
 from alignment.config.online import RewardTerm
+from alignment.data.batches import MICRO_TOKENS
 from alignment.loop import Watch
 from alignment.losses.policy import clipped_policy, is_clipped, kl_estimate, log_ratio, loss_weights
 from alignment.losses.value import clipped_value_loss, clipped_values
@@ -33,7 +34,6 @@ from alignment.online import (
 from alignment.sampling.advantage import generalized_advantages, token_rewards, values_to_bootstrap, whiten
 from alignment.sampling.control import KLController
 from alignment.sampling.rollouts import (
-    MICRO_TOKENS,
     batch_logprobs,
     batch_of,
     passes_of,

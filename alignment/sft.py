@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from alignment import loop
 from alignment.config import Job, JobError, SFTConfig
-from alignment.data.batches import batch_at, mask_of, micro_batches, pad, step_count
+from alignment.data.batches import MICRO_TOKENS, batch_at, mask_of, micro_batches, pad, step_count
 from alignment.data.rows import read_jsonl
 from alignment.data.text import (
     assistant_mask,
@@ -120,7 +120,7 @@ def train(
 ) -> dict[str, Any]:
     """The run, from the saved state where there is one; returns facts for the card. `unseen` choose the weights."""
     plan, precision = config.optimization, prepare_for_training(model, config, job)
-    how = {"micro_tokens": config.micro_tokens, "precision": precision}
+    how = {"micro_tokens": config.micro_tokens or MICRO_TOKENS, "precision": precision}
     lengths = [len(d.ids) for d in dialogues]
     steps = step_count(len(lengths), batch_size=plan.batch_size, epochs=plan.epochs, max_steps=plan.max_steps)
 

@@ -19,8 +19,6 @@ from alignment.config import Input, Job
 from alignment.manifest import write_manifest
 
 DEMO = Path(__file__).parents[1] / "labelapp" / "demo"
-# glibc would hand every large buffer back to the kernel and fault its pages in again each step: a tenth of the time.
-KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
 CPU = "cpu_seconds"  # beside a finished stage's result.json
 Key, Made = TypeVar("Key"), TypeVar("Made")
 
@@ -96,7 +94,7 @@ def work_folder(named: str | None) -> Iterator[Path]:
 
 def run_process(command: list[str]) -> float:
     """Run a command on one thread to its end, whatever that is; returns its CPU seconds."""
-    environment = {**os.environ, **KEEP_MEMORY, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stdout=2)  # stdout is for the one line of figures
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)

@@ -1,4 +1,4 @@
-"""One task of `bench trainers` by our stages: `python -m benchmarks._trainers_ours TASK HOME OUTPUT THREADS`.
+"""One task of `bench trainers` by our stages: `python -m benchmarks._trainers_ours TASK HOME OUTPUT THREADS PRECISION`.
 
 What runs under the clock is the stage's own `train`, from encoded rows to trained weights and the saved state.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from alignment import grpo, online, preference, reward, sft
-from alignment.__main__ import settle
+from alignment.__main__ import keep_freed_memory, settle
 from alignment.config import Job, stage_config
 from alignment.data.rows import read_jsonl
 from alignment.data.text import load_tokenizer
@@ -48,7 +48,8 @@ def prepared(job: Job, config: Any) -> Callable[[], Any]:
 
 def main(words: list[str]) -> None:
     task, home, output, threads = Task(words[0]), Path(words[1]), Path(words[2]), int(words[3])
-    job = job_of(task, home, output, threads)
+    job = job_of(task, home, output, threads, words[4])
+    keep_freed_memory()
     settle(job)
     run = prepared(job, stage_config(job))
     timed(run, lambda: [row["loss_nats" if "loss_nats" in row else "loss"] for _, row in

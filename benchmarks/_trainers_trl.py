@@ -1,4 +1,4 @@
-"""One task of `bench trainers` by TRL: `python -m benchmarks._trainers_trl TASK HOME OUTPUT THREADS`.
+"""One task of `bench trainers` by TRL: `python -m benchmarks._trainers_trl TASK HOME OUTPUT THREADS fp32`.
 
 TRL at its best on a CPU: fp32 (its default bf16 is several times slower there), no recomputed activations, no packing
 (without FlashAttention it is slower, and lets dialogues see each other), rows sorted by length as our stages sort them,
@@ -84,7 +84,7 @@ def mentions(completions: list, **_: Any) -> list[float]:
 
 def main(words: list[str]) -> None:
     task, home, output, threads = Task(words[0]), Path(words[1]), Path(words[2]), int(words[3])
-    settle(job_of(task, home, output, threads))
+    settle(job_of(task, home, output, threads, words[4]))
     trainer = trainer_of(task, home, output)
     timed(trainer.train, lambda: [row["loss"] for row in trainer.state.log_history if "loss" in row])
 

@@ -127,13 +127,14 @@ def write_snapshot(directory: Path, rows: Sequence[dict[str, Any]]) -> None:
     write_manifest(directory, kind="snapshot")
 
 
-def job_of(task: Task, home: Path, output: Path, threads: int) -> Job:
+def job_of(task: Task, home: Path, output: Path, threads: int, precision: str) -> Job:
     """The job as the stage would be given it."""
     inputs = {"parent": Input(str(home / "policy"), file_sha256(home / "policy" / "model.safetensors"))}
     if task.stage in {"reward", "preference"}:
         inputs["snapshot"] = Input(str(home / "pairs"), file_sha256(home / "pairs" / "manifest.json"))
     output.mkdir()
-    return Job(task.stage, inputs, config_of(task, home), str(output), seed=0, threads=threads)
+    config = {**config_of(task, home), "precision": precision}
+    return Job(task.stage, inputs, config, str(output), seed=0, threads=threads)
 
 
 def config_of(task: Task, home: Path) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Our trainers beside TRL's on the same work: `python3 manage.py bench trainers` prints one JSON line.
 
 The same random weights, real pairs (`benchmarks/pairs`), batches, optimizer and threads; each run is a process of its
-own and the two sides take turns, so that a busy machine disturbs both. Figures are medians. `ratio` is TRL's seconds
+own and the sides take turns, so that a busy machine disturbs all. Figures are medians. `ratio` is TRL's seconds
 over ours, `cpu_ratio` the same of CPU seconds, which other work changes less, `rss_ratio` our peak memory
 over TRL's, `utilisation` the products that TRL needs for the work, a second of ours, as a share of the measured peak.
+All of this is in fp32; `bf16` is our stage with bf16 products beside the same TRL in fp32, its faster setting on a CPU.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ import torch
 
 from benchmarks._trainers_work import TASKS, Task, peak_gflops, prepare, work_of
 
-SIDES = {"ours": "benchmarks._trainers_ours", "trl": "benchmarks._trainers_trl"}
+SIDES = {"ours": ("benchmarks._trainers_ours", "fp32"), "bf16": ("benchmarks._trainers_ours", "bf16"),
+         "trl": ("benchmarks._trainers_trl", "fp32")}  # fmt: skip
 
 
 def main(argv: Sequence[str] = ()) -> int:
@@ -60,10 +62,11 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 def run(task: Task, side: str, folder: Path, number: int, threads: int) -> dict[str, Any]:
     """One run in a process of its own. Raises RuntimeError with the end of what it said."""
     output = folder / f"{task.name}-{side}-{number}"
-    words = [task.name, str(folder / task.size), str(output), str(threads)]
+    module, precision = SIDES[side]
+    words = [task.name, str(folder / task.size), str(output), str(threads), precision]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", SIDES[side], *words], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-m", module, *words], env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise RuntimeError(f"{task.name} by {side} failed:\n{done.stderr[-2000:]}")
@@ -72,22 +75,33 @@ def run(task: Task, side: str, folder: Path, number: int, threads: int) -> dict[
 
 def figures(task: Task, home: Path, runs: dict[str, list[dict[str, Any]]], peak: float) -> dict[str, Any]:
     """Medians of the runs, and the largest difference of two losses of the same step."""
-    ours, trl = ({key: statistics.median(r[key] for r in runs[side]) for key in runs[side][0] if key != "losses"}
-                 for side in SIDES)  # fmt: skip
-    work = work_of(task, home)
+    work, ours = work_of(task, home), medians(runs["ours"])
+    return {
+        **beside(task, runs, "ours"),
+        "utilisation": round(work.gigaflop / ours["seconds"] / peak, 3),
+        "cpu_utilisation": round(work.gigaflop / ours["cpu_seconds"] / peak, 3),
+        "samples_per_second": round(work.samples / ours["seconds"], 2),
+        "tokens_per_second": round(work.tokens / ours["seconds"]),
+        "bf16": beside(task, runs, "bf16"),
+    }
+
+
+def beside(task: Task, runs: dict[str, list[dict[str, Any]]], side: str) -> dict[str, Any]:
+    """One of our sides beside TRL. The losses of grpo are not compared: each side learns from its own samples."""
+    ours, trl = medians(runs[side]), medians(runs["trl"])
     return {
         "ratio": round(trl["seconds"] / ours["seconds"], 2),
         "cpu_ratio": round(trl["cpu_seconds"] / ours["cpu_seconds"], 2),
-        "utilisation": round(work.gigaflop / ours["seconds"] / peak, 3),
-        "cpu_utilisation": round(work.gigaflop / ours["cpu_seconds"] / peak, 3),
         "rss_ratio": round(ours["peak_mib"] / trl["peak_mib"], 2),
-        "samples_per_second": round(work.samples / ours["seconds"], 2),
-        "tokens_per_second": round(work.tokens / ours["seconds"]),
-        "seconds": [round(side["seconds"], 2) for side in (ours, trl)],
-        "cpu_seconds": [round(side["cpu_seconds"], 2) for side in (ours, trl)],
-        "peak_mib": [round(side["peak_mib"]) for side in (ours, trl)],
-        "loss_difference": None if task.stage == "grpo" else loss_difference(runs["ours"][0], runs["trl"][0]),
+        "seconds": [round(at["seconds"], 2) for at in (ours, trl)],
+        "cpu_seconds": [round(at["cpu_seconds"], 2) for at in (ours, trl)],
+        "peak_mib": [round(at["peak_mib"]) for at in (ours, trl)],
+        "loss_difference": None if task.stage == "grpo" else loss_difference(runs[side][0], runs["trl"][0]),
     }
+
+
+def medians(runs: list[dict[str, Any]]) -> dict[str, float]:
+    return {key: statistics.median(run[key] for run in runs) for key in runs[0] if key != "losses"}
 
 
 def loss_difference(ours: dict[str, Any], trl: dict[str, Any]) -> float:

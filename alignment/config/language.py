@@ -54,14 +54,14 @@ class SFTConfig:
     rows: str = ""  # JSONL with "messages" or "prompt" and "completion"
     held_out_rows: str = ""  # as rows; they choose the best weights, and are measured at the end
     max_length: int = 512
-    micro_tokens: int = 4096  # tokens in memory at a time; changes nothing but memory and speed
-    precision: str = "fp32"  # fp32 | bf16; on a CPU every new batch shape costs bf16 a slow kernel compilation
+    micro_tokens: int = 0  # tokens of one pass: memory and speed alone; 0: as many as suit the device
+    precision: str = "fp32"  # fp32 | bf16 (fp32 weights, bf16 products) | auto: bf16 where a probe finds it faster
     lora: Any = None  # {"rank": 16, ...}: train an adapter, merged into the checkpoint; null trains all weights
     optimization: Any = None
 
     def __post_init__(self) -> None:
         require(bool(self.rows), "rows", self.rows, "name a JSONL file of dialogues")
-        require(self.precision in {"fp32", "bf16"}, "precision", self.precision, "fp32 or bf16")
+        require(self.precision in PRECISIONS, "precision", self.precision, "fp32, bf16 or auto")
         require(self.max_length >= 8, "max_length", self.max_length, "at least 8 tokens")
         object.__setattr__(self, "lora", lora(self.lora))
         object.__setattr__(self, "optimization", optimization(self.optimization))

@@ -9,7 +9,7 @@ from typing import Any
 from alignment.config.guards import guards
 from alignment.config.job import build, require
 from alignment.config.server import server
-from alignment.config.training import Optimization, lora, optimization
+from alignment.config.training import PRECISIONS, Optimization, lora, optimization
 
 RULES = {"contains", "matches", "format", "length"}
 ONLINE = {"learning_rate": 1e-5, "schedule": "constant", "adam_epsilon": 1e-5, "checkpoint_every": 10}
@@ -147,7 +147,7 @@ class OnlineConfig:
     clip: Any = None
     guards: Any = None
     lora: Any = None  # an object trains adapters instead of all weights, of a value model beside its head
-    precision: str = "fp32"  # fp32 | bf16 (fp32 weights and sampler, bf16 products in the updates)
+    precision: str = "fp32"  # fp32 | bf16 (fp32 weights and sampler, bf16 products in the updates) | auto
     optimization: Any = None
 
     def __post_init__(self) -> None:
@@ -155,7 +155,7 @@ class OnlineConfig:
             object.__setattr__(self, name, nested(kind, getattr(self, name)))
         object.__setattr__(self, "guards", guards(self.guards))
         object.__setattr__(self, "lora", lora(self.lora))
-        require(self.precision in {"fp32", "bf16"}, "precision", self.precision, "fp32 or bf16")
+        require(self.precision in PRECISIONS, "precision", self.precision, "fp32, bf16 or auto")
         if self.lora:
             remedy = "0 where a policy learns from its own samples: else it is not the policy that sampled"
             require(self.lora.dropout == 0, "lora.dropout", self.lora.dropout, remedy)

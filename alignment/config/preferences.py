@@ -62,7 +62,7 @@ class RewardConfig:
     mitigation: Any = None
     labels: Any = None
     heads: Any = None
-    precision: str = "fp32"  # fp32 | bf16 (fp32 weights, bf16 products)
+    precision: str = "fp32"  # fp32 | bf16 (fp32 weights, bf16 products) | auto: bf16 where a probe finds it faster
     lora: Any = None  # {"rank": 16, ...}: low-rank adapters instead of all weights; the heads stay trained
     optimization: Any = None
 
@@ -72,7 +72,7 @@ class RewardConfig:
         require(self.centering >= 0, "centering", self.centering, "0 or more")
         require(self.tie_weight >= 0, "tie_weight", self.tie_weight, "0 or more")
         require(self.counterfactual_weight >= 0, "counterfactual_weight", self.counterfactual_weight, "0 or more")
-        require(self.precision in {"fp32", "bf16"}, "precision", self.precision, "fp32 or bf16")
+        require(self.precision in PRECISIONS, "precision", self.precision, "fp32, bf16 or auto")
         for name, kind in (("mitigation", Mitigation), ("labels", Labels), ("heads", Heads)):
             given = getattr(self, name)
             object.__setattr__(self, name, given if isinstance(given, kind) else build(kind, given or {}))

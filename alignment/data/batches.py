@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+MICRO_TOKENS = 16384 if torch.cuda.is_available() else 4096  # of one pass: fills a GPU; spares a CPU memory
 BUCKET_BATCHES = 16  # rows are sorted by length only within this many batches
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from alignment.config import REWARD
-from alignment.data.batches import micro_batches
+from alignment.data.batches import MICRO_TOKENS, micro_batches
 from alignment.data.pairs import Pair, read_pairs
 from alignment.data.text import Messages, load_tokenizer
 from alignment.measures.baselines import TextPair, bag_of_words_margins, log_length_difference
@@ -37,7 +37,7 @@ from alignment.mitigation.counterfactual import (
 )
 from alignment.models.checkpoints import load_reward
 from alignment.models.heads import columns_of, names_of, plain_names
-from alignment.models.scores import MICRO_TOKENS, encode_text_row, scores_of
+from alignment.models.scores import encode_text_row, scores_of
 from alignment.progress import Progress
 
 Text = tuple[str, str]  # the prompt's messages as JSON, and the completion
@@ -142,7 +142,7 @@ def score_texts(
 ) -> dict[Text, list[float]]:
     """Scores (H,) by text; `tick` hears after each pass how many are done, and of how many."""
     rows = [encode_text_row(tokenizer, json.loads(prompt), text, max_length) for prompt, text in texts]
-    groups = micro_batches([len(row) for row in rows], range(len(rows)), MICRO_TOKENS // 4)
+    groups = micro_batches([len(row) for row in rows], range(len(rows)), MICRO_TOKENS)
     scores: dict[Text, list[float]] = {}
     for number, group in enumerate(groups, start=1):
         found = scores_of(model, [[rows[i] for i in group]], tokenizer.pad_token_id)

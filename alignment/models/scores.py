@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from alignment.data.batches import mask_of, micro_batches, pad
+from alignment.data.batches import MICRO_TOKENS, mask_of, micro_batches, pad
 from alignment.data.text import Messages, encode_completion, encode_prompt, truncate
 from alignment.models.checkpoints import score_head
 from alignment.models.packing import text_states
 from alignment.models.precision import autocast
 
-MICRO_TOKENS = 16384  # tokens held with their graph
 PASS_TOKENS = 2048  # tokens of one pass: its activations stay in a cache of the processor
 
 Unit = Sequence[list[int]]  # texts scored in one pass: those of a comparison, or a text and its counterfactual

@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from alignment.data.batches import mask_of, micro_batches, pad
+from alignment.data.batches import MICRO_TOKENS, mask_of, micro_batches, pad
 from alignment.models.logprob import completion_logprobs
 from alignment.models.precision import autocast
-
-MICRO_TOKENS = 16384
 
 
 class Row(NamedTuple):

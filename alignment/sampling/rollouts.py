@@ -20,12 +20,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from alignment.config import JobError
 from alignment.config.online import Sampling
-from alignment.data.batches import micro_batches, pad
+from alignment.data.batches import MICRO_TOKENS, micro_batches, pad
 from alignment.data.pairs import read_pairs
 from alignment.data.rows import read_jsonl
 from alignment.data.text import Messages, encode_prompt
 from alignment.models.logprob import completion_logprobs
-from alignment.models.sequences import MICRO_TOKENS, Batch
+from alignment.models.sequences import Batch
 from alignment.sampling.decode import Sample, sample, seed_of
 
 LARGEST_DIFFERENCE = {"fp32": 1e-3, "bf16": 0.5}  # nats a token between sampler and trainer; fp32 gives about 1e-5

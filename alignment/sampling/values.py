@@ -11,11 +11,12 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from alignment.config import REWARD, JobError
+from alignment.data.batches import MICRO_TOKENS
 from alignment.data.text import load_tokenizer
 from alignment.models.checkpoints import load_reward, reward_from_policy, score_head
 from alignment.models.heads import one_head
 from alignment.models.packing import text_states
-from alignment.models.sequences import MICRO_TOKENS, Batch
+from alignment.models.sequences import Batch
 from alignment.sampling.rollouts import batch_of, passes_of
 
 

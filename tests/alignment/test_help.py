@@ -58,7 +58,7 @@ def test_a_stages_help_lists_every_field_with_its_default_and_meaning(stage, cap
 
 def test_nested_groups_are_listed_further_in():
     lines = described(CONFIGS["sft"], "  ")
-    assert "  micro_tokens = 4096               tokens in memory" in "\n".join(lines)
+    assert "  micro_tokens = 0                  tokens of one pass" in "\n".join(lines)
     assert any(line.startswith("      rank = 16") for line in lines)
     assert {"optimization", "lora"} <= set(nested())
 

@@ -1,8 +1,10 @@
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
 
+from alignment.config import CONFIGS, JobError
+from alignment.config.job import build
 from alignment.models import precision
 from alignment.models.precision import autocast, chosen_precision
 from tests.alignment.snapshots import make_job
@@ -27,6 +29,17 @@ def test_a_resumed_run_keeps_the_precision_that_was_measured_first(tmp_path, mon
         last = job.output
     fresh = replace(job, resume_from=None)
     assert chosen_precision("auto", fresh) == "fp32"  # a run of its own measures anew, also where another was
+
+
+TRAINS = sorted(name for name, kind in CONFIGS.items() if "precision" in [option.name for option in fields(kind)])
+
+
+@pytest.mark.parametrize("stage", TRAINS)
+def test_every_stage_that_trains_may_measure_its_precision(stage):
+    needed = {"pretrain": {"text": ["prose.txt"]}, "sft": {"rows": "rows.jsonl"}}.get(stage, {})
+    assert build(CONFIGS[stage], {**needed, "precision": "auto"}).precision == "auto"
+    with pytest.raises(JobError, match="precision"):
+        build(CONFIGS[stage], {**needed, "precision": "fp16"})
 
 
 def test_fp32_leaves_products_alone_and_bf16_lowers_them():

@@ -28,10 +28,12 @@ def test_figures_are_medians_and_a_ratio_above_one_says_that_ours_is_faster(tmp_
     took = {"peak_mib": 1000.0, "losses": [1.0, 2.0]}
     ours = [{**took, "seconds": s, "cpu_seconds": 1.0} for s in (2.0, 9.0, 1.0)]
     trl = [{"peak_mib": 2000.0, "losses": [1.0, 2.5], "seconds": 8.0, "cpu_seconds": 3.0}] * 3
-    found = figures(Task("dpo_4m"), tmp_path, {"ours": ours, "trl": trl}, peak=100.0)
+    bf16 = [{**took, "losses": [1.0, 2.25], "seconds": 1.0, "cpu_seconds": 0.5}] * 3
+    found = figures(Task("dpo_4m"), tmp_path, {"ours": ours, "bf16": bf16, "trl": trl}, peak=100.0)
     assert (found["ratio"], found["cpu_ratio"], found["rss_ratio"]) == (4.0, 3.0, 0.5)
     assert (found["samples_per_second"], found["tokens_per_second"]) == (32.0, 3200)
     assert (found["utilisation"], found["loss_difference"]) == (0.5, 0.5)
+    assert (found["bf16"]["ratio"], found["bf16"]["cpu_ratio"], found["bf16"]["loss_difference"]) == (8.0, 6.0, 0.25)
 
 
 def test_a_side_that_took_fewer_steps_is_an_error():
