@@ -131,6 +131,7 @@ CELERY_BEAT_SCHEDULE = {
         "task": "labelapp.tasks.change_left_behind", "schedule": 60.0, "options": {"expires": 60}
     },
     "launch_scheduled": {"task": "labelapp.tasks.launch_scheduled", "schedule": 60.0, "options": {"expires": 60}},
+    "settle_trials": {"task": "labelapp.tasks.settle_trials", "schedule": 30.0, "options": {"expires": 30}},
     "count_queues": {"task": "labelapp.tasks.count_queues", "schedule": 30.0, "options": {"expires": 30}},
 }
 

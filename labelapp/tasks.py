@@ -7,7 +7,7 @@ from celery.signals import worker_shutting_down
 
 from labelapp.datasets import bulk, counts
 from labelapp.labeling.overview import counting as queue_health
-from labelapp.rounds import lease, schedule
+from labelapp.rounds import lease, schedule, trials
 from labelapp.rounds.supervise import supervise_round as supervise
 
 # Made before the pool forks, so that a child that follows a trainer learns that its worker was told to end.
@@ -49,3 +49,8 @@ def change_left_behind() -> None:
 @shared_task(name="labelapp.tasks.launch_scheduled")
 def launch_scheduled() -> None:
     schedule.tick()
+
+
+@shared_task(name="labelapp.tasks.settle_trials")
+def settle_trials() -> None:
+    trials.settle_all()

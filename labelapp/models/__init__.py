@@ -14,6 +14,7 @@ from labelapp.models.schedules import Schedule
 from labelapp.models.lineage import SnapshotSource, SnapshotSpan
 from labelapp.models.audits import Audit, AuditMetric
 from labelapp.models.gates import GateOverride, GateRule, GateSettings
+from labelapp.models.trials import Trial
 from labelapp.models.serving import ApiKey, EngineVersion
 from labelapp.models.chat import ChatSide, ChatTurn, Conversation, UpstreamModel
 from labelapp.models.processes import Process
@@ -63,6 +64,7 @@ __all__ = [
     "SnapshotSource",
     "SnapshotSpan",
     "Stage",
+    "Trial",
     "UpstreamModel",
     "User",
     "Version",

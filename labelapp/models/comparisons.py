@@ -40,6 +40,7 @@ class Comparison(models.Model):
         SWAPPED = "swapped", "swapped repeat"
         REWRITE = "rewrite", "rewrite beside what it improves"
         CHAT = "chat", "live chat"
+        TRIAL = "trial", "blind comparison of versions"
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="comparisons")
     prompt = models.ForeignKey(Prompt, models.PROTECT, related_name="comparisons")

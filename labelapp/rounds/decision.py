@@ -21,6 +21,7 @@ from labelapp.rounds.gate import (
     finite,
     latest_audit,
 )
+from labelapp.rounds.trials import HUMAN, human_metric
 from labelapp.rounds.values import Pairs, pair_up
 
 if TYPE_CHECKING:
@@ -134,6 +135,8 @@ def judge_rules(
     """One line a rule, in their order."""
     found = measured(audits)
     by_key = {key: metric for key, (metric, _) in found.items()}
+    if any(rule.key == HUMAN for rule in rules) and (said := human_metric(version, champion)):
+        by_key[HUMAN] = said
     theirs = audits_of(champion) if champion else []
     lines = {rule.key: judge_alone(rule, by_key) for rule in rules}
     paired: dict[str, tuple[Comparison, list, list]] = {}

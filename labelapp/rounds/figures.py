@@ -24,6 +24,7 @@ NAMES = {
     "accuracy_length_similar": "Accuracy where both answers are about as long",
     "accuracy_length_longer": "Accuracy where the chosen answer is somewhat longer",
     "accuracy_length_much_longer": "Accuracy where the chosen answer is twice as long",
+    "human_win_rate": "Win rate against the champion, by people, blind",
     "win_rate": "Win rate against the parent",
     "win_rate_length_controlled": "Win rate against the parent at equal length",
     "distinct_1": "Different tokens among the answers to a prompt",

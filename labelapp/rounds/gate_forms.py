@@ -10,6 +10,7 @@ from labelapp.models import AuditMetric, GateRule, GateSettings, Project, User, 
 from labelapp.rounds import figures
 from labelapp.rounds.decision import as_dict, incompetence, settings_of
 from labelapp.rounds.gate import MINIMUM_ROWS
+from labelapp.rounds.trials import HUMAN, human_metric
 
 LOWER = (
     "calibration_error", "counterfactual_flip_rate", "counterfactual_gap", "repetition", "safe_refusal", "kl_to_parent",
@@ -79,6 +80,8 @@ class RuleForm(forms.Form):
             return data
         if data["margin"] is None and data["limit"] is None:
             raise forms.ValidationError(f"{name}: give an allowed loss against the champion, a limit, or both.")
+        if self.available.key == HUMAN and data["margin"] is not None:
+            raise forms.ValidationError(f"{name}: give a limit: 0.5 is as good, 0.47 allows a loss of 3 points.")
         if data["direction"] == Direction.ZERO and data["margin"] is not None:
             raise forms.ValidationError(f"{name}: where nearer to 0 is better, give a limit and no allowed loss.")
         return data
@@ -89,7 +92,18 @@ def available_figures(project: Project) -> list[Available]:
     policies = AuditMetric.objects.filter(audit__version__project=project, audit__version__kind=Version.Kind.POLICY)
     newest = policies.exclude(key__endswith="_change").order_by("key", "-audit__created_at", "-pk").distinct("key")
     rows = list(newest.select_related("audit__version").prefetch_related("audit__version__audits__metrics"))
-    return sorted((available(metric) for metric in rows), key=lambda found: found.name)
+    return [asked_of_people(project), *sorted((available(metric) for metric in rows), key=lambda found: found.name)]
+
+
+def asked_of_people(project: Project) -> Available:
+    """The newest blind comparison, or that there was none: it can gate before the first one."""
+    trial = project.trials.select_related("candidate", "champion").first()
+    said = trial and human_metric(trial.candidate, trial.champion)
+    if not said:
+        return Available(HUMAN, figures.name(HUMAN), "–", "", "share", "0, in 0", "", "")
+    text, interval = figures.text(said["value"], "share"), figures.interval(said["low"], said["high"], "share")
+    rows = f"{said['n']}, in {said['n']}"
+    return Available(HUMAN, figures.name(HUMAN), text, interval, "share", rows, trial.candidate.name, "")
 
 
 def available(metric: AuditMetric) -> Available:

@@ -7,7 +7,7 @@ import json
 import random
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from labelapp.models import (
     Round,
     RoundEvent,
     Stage,
+    Trial,
     User,
     Version,
     text_hash,
@@ -131,7 +132,9 @@ def fresh_prompts(project: Project, rivals: Rivals):
     return Prompt.objects.filter(project=project, fresh=True).exclude(pk__in=done.values("prompt"))
 
 
-def plan(rivals: Rivals, config: dict[str, Any], seed: int) -> list[dict]:
+def plan(
+    rivals: Rivals, config: dict[str, Any], seed: int, *, names: Sequence[str] = ("sample_promoted", "sample_parent")
+) -> list[dict]:
     """One `generate` stage for each version; for one version alone a single stage with two samples a prompt.
 
     Each stage has a seed of its own: with equal seeds, policies that are close would give equal texts more often.
@@ -140,7 +143,7 @@ def plan(rivals: Rivals, config: dict[str, Any], seed: int) -> list[dict]:
         GenerateConfig(**config)
     except (JobError, TypeError) as error:
         raise SamplingRefused(f"The answers cannot be sampled like this: {error}.") from error
-    names = ["sample"] if rivals.are_one else ["sample_promoted", "sample_parent"]
+    names = ["sample"] if rivals.are_one else names
     samples = 2 if rivals.are_one else 1
     return [
         {
@@ -175,10 +178,13 @@ def collect(round: Round) -> Collected:
     items = [
         (prompts[pk], store_completions(prompts[pk], answers[pk])) for pk, found in fates.items() if found == "compared"
     ]
+    trial = Trial.objects.filter(round=round).select_related("batch").first()
+    purpose = {"origin": Comparison.Origin.RANDOM}
+    if trial:  # one judgment a prompt: then prompts are independent
+        purpose = {"origin": Comparison.Origin.TRIAL, "batch": trial.batch, "overlap": 1}
     made = create_comparisons(
-        project=round.project, items=items, origin=Comparison.Origin.RANDOM, round=round,
-        propensity=round.recipe["propensity"],
-    )  # fmt: skip
+        project=round.project, items=items, round=round, propensity=round.recipe["propensity"], **purpose
+    )
     known = sum(comparison.round_id != round.pk for comparison in made)
     counts = Counter(fates.values())
     collected = Collected(len(made) - known, counts["identical"], counts["empty"], counts["missing"], known)

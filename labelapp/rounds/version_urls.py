@@ -2,13 +2,16 @@
 
 from django.urls import path
 
-from labelapp.rounds import gate_views
+from labelapp.rounds import gate_views, trial_views
 from labelapp.rounds import version_views as views
 
 urlpatterns = [
     path("versions/", views.versions, name="versions"),
     path("versions/<slug:name>/", views.version, name="version"),
     path("versions/<slug:name>/promote/", views.promote, name="promote"),
+    path("versions/<slug:name>/trial/", trial_views.trial_new, name="trial_new"),
+    path("trials/<int:number>/", trial_views.trial, name="trial"),
+    path("trials/<int:number>/end/", trial_views.trial_end, name="trial_end"),
     path("gate/", gate_views.gate, name="gate"),
     path("overrides/<int:override>/confirm/", gate_views.confirm, name="override_confirm"),
     path("overrides/<int:override>/withdraw/", gate_views.withdraw, name="override_withdraw"),

@@ -71,6 +71,7 @@ def version(request: HttpRequest, project: Project, name: str) -> HttpResponse:
         "decision": decision,
         "gate_rows": rows_of(decision),
         "override": open_overrides().filter(version=found).select_related("asked_by", "deployment").first(),
+        "trials": found.trials.select_related("champion"),
         "audits": audits,
         "card": json.dumps(found.card, indent=2, ensure_ascii=False),
         "children": found.children.order_by("created_at"),

@@ -7,6 +7,7 @@ from django import template
 from django.contrib.humanize.templatetags.humanize import intcomma
 
 from labelapp.models import Project, RoundEvent
+from labelapp.rounds import figures
 from labelapp.rounds.moved import in_words, points_of
 from labelapp.rounds.presets import LABELS, PRESETS
 
@@ -43,6 +44,12 @@ def told(event: RoundEvent) -> str:
         return sentence.format(**event.detail | {"stage": str(event.detail.get("stage", "")).replace("_", " ")})
     except KeyError:
         return event.kind.replace("_", " ").capitalize()
+
+
+@register.filter
+def percent(share: float | None) -> str:
+    """A share such as "53.2 %"."""
+    return figures.text(share, "share")
 
 
 @register.filter

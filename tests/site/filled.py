@@ -21,12 +21,15 @@ from labelapp.labeling.overview.counting import refresh_all
 from labelapp.labeling.overview.people import pause
 from labelapp.labeling.protocol import Criterion, Protocol, parse
 from labelapp.labeling.queue import claim_slot
-from labelapp.models import Membership, Project, Review, Round, Skip, Snapshot, User, Version
+from labelapp.models import Judgment, Membership, Project, Review, Round, Skip, Snapshot, User, Version
 from labelapp.rounds.promote import deployment_of, promote
+from labelapp.rounds.sampling import collect
 from labelapp.rounds.saved import save_recipe
+from labelapp.rounds.trial_orders import order_trial
 from tests.datasets.rows import take
 from tests.factories import add_member, make_comparison, make_project, make_prompt, make_user
 from tests.gate.rounds import audit, kept, make_gate, make_passing
+from tests.gate.test_sampling import answer
 
 SPLITS = {split_of(f"debate {number}", 0.2): f"debate {number}" for number in range(99)}  # a group in each
 ROLES = tuple(Membership.Role.values)
@@ -100,8 +103,24 @@ def make_filled(
     make_gate(project, {"key": "win_rate", "limit": 0.5}, {"key": "repetition", "direction": "lower", "margin": 0.02})
     snapshot = freeze_snapshot(project=project, by=people["admin"])
     round = project.rounds.order_by("number").last()
+    _compare_blind(project, version, people, folder)
     _, token = invite(project=project, by=people["admin"], role="labeler", expires_in=timedelta(days=1), uses=5)
     return Filled(project, people, snapshot, round, version, token)
+
+
+def _compare_blind(project: Project, candidate: Version, people: dict[str, User], folder: Path) -> None:
+    """A blind comparison with two judgments."""
+    trial = order_trial(project=project, candidate=candidate, by=people["admin"], difference=0.2)
+    places = range(len(trial.round.recipe["prompts"]))
+    texts = {stage.name: {place: [f"{stage.name} {place}"] for place in places} for stage in trial.round.stages.all()}
+    collect(answer(trial.round, folder, texts))
+    Round.objects.filter(pk=trial.round_id).update(state="done")
+    for strength, comparison in zip((2, 0), trial.round.comparisons.all(), strict=False):
+        Judgment.objects.create(
+            comparison=comparison, slot=comparison.slots.get(), labeler=people["labeler"], submission_id=uuid4(),
+            body_hash="", strength=strength, ranking=[[1], [0]] if strength else [[0, 1]], display_order=[0, 1],
+            protocol=comparison.protocol,
+        )  # fmt: skip
 
 
 def _ask_consent(project: Project, write) -> None:

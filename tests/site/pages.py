@@ -30,7 +30,8 @@ class Page:
 
 
 def two_rounds(filled: Filled) -> str:
-    return "?" + "&".join(f"round={number}" for number in filled.project.rounds.values_list("number", flat=True)[:2])
+    rounds = filled.project.rounds.filter(kind="training").values_list("number", flat=True)[:2]
+    return "?" + "&".join(f"round={number}" for number in rounds)
 
 
 PAGES = [
@@ -73,6 +74,8 @@ PAGES = [
     Page("versions", READERS),
     Page("version", READERS, lambda filled: [filled.version.name]),
     Page("gate", ("admin",)),
+    Page("trial_new", ("admin",), lambda filled: [filled.version.name]),
+    Page("trial", READERS, lambda filled: [filled.project.trials.get().pk]),
     Page("promote", ("admin",), lambda filled: [filled.version.name]),
     Page("leaderboard", READERS),
     Page("leaderboard", READERS, query="?style=1&category=topic%3Dbottles"),
