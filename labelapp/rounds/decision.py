@@ -7,6 +7,7 @@ own limit, and against the champion's on the same items, with Holm's correction 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labelapp.models import Audit, Deployment, GateRule, GateSettings, Project, Version
@@ -156,11 +157,16 @@ def judge_rules(
 
 
 def compare_pairs(rule: GateRule, pairs: Pairs) -> Comparison:
+    sign = -1 if rule.direction == GateRule.Direction.LOWER else 1
+    gains = tuple(sign * (mine - its) for mine, its in zip(pairs.candidate, pairs.champion, strict=True))
+    return compared_before(gains, tuple(pairs.groups), rule.margin)
+
+
+@lru_cache(maxsize=128)  # audits never change, and pages show the same comparison again and again
+def compared_before(gains: tuple[float, ...], groups: tuple[str, ...], margin: float) -> Comparison:
     from labelapp.rounds.clustered import compare  # brings numpy and scipy, which few requests need
 
-    sign = -1 if rule.direction == GateRule.Direction.LOWER else 1
-    gains = [sign * (mine - its) for mine, its in zip(pairs.candidate, pairs.champion, strict=True)]
-    return compare(gains, pairs.groups, margin=rule.margin)
+    return compare(gains, groups, margin=margin)
 
 
 def with_beside(lines: dict[str, Line], paired: dict[str, tuple], alpha: float) -> None:
@@ -185,11 +191,12 @@ def judge_beside(beside: Beside, alpha: float) -> tuple[str, str]:
 
 
 def better_by(rule: GateRule, metric: dict[str, Any], compared: Comparison) -> str:
-    """Such as "better by +0.4 [−1.2, 2.0], allowed −2.0": a share in percentage points."""
-    unit = metric["unit"]
-    by = figures.number(compared.difference, unit)
-    allowed = figures.number(-rule.margin, unit)
-    return f"better by {by} {figures.interval(compared.low, compared.high, unit)}, allowed {allowed}"
+    """Such as "worse by 0.4 [−1.2, 2.0], at most 2.0 allowed": a share in percentage points."""
+    unit, worse = metric["unit"], compared.difference < 0
+    low, high = (-compared.high, -compared.low) if worse else (compared.low, compared.high)
+    by = figures.number(abs(compared.difference), unit)
+    allowed = f"a loss of {figures.number(rule.margin, unit)} is allowed"
+    return f"{'worse' if worse else 'better'} by {by} {figures.interval(low, high, unit)}, {allowed}"
 
 
 def judge_alone(rule: GateRule, by_key: dict[str, dict]) -> Line:

@@ -6,6 +6,7 @@ from django.db.models import QuerySet
 
 from labelapp.models import Audit, AuditMetric, Version
 from labelapp.rounds import figures
+from labelapp.rounds.decision import decide
 
 HEADLINES = {Version.Kind.POLICY: ["win_rate", "reward_accuracy"]}
 DIFFERENCES = {"accuracy_price"}
@@ -156,10 +157,17 @@ class VersionRow(NamedTuple):
     version: Version
     audit: Audit | None
     figures: list[Figure]
+    verdict: str  # of a candidate by the gate that holds now, of others by their audit
 
 
 def version_rows(versions: QuerySet[Version]) -> list[VersionRow]:
-    """Each version with its latest audit, in three queries."""
-    measured = versions.prefetch_related("audits__metrics")
-    rows = [(version, next(iter(version.audits.all()), None)) for version in measured]
-    return [VersionRow(version, audit, headlines(version, audit)) for version, audit in rows]
+    """Each version with its latest audit."""
+    measured = versions.select_related("project").prefetch_related("audits__metrics")
+    rows = [(each, next(iter(each.audits.all()), None)) for each in measured]
+    return [VersionRow(each, audit, headlines(each, audit), verdict_of(each, audit)) for each, audit in rows]
+
+
+def verdict_of(version: Version, audit: Audit | None) -> str:
+    if version.state == Version.State.CANDIDATE and audit:
+        return decide(version).verdict
+    return audit.verdict if audit else ""

@@ -16,8 +16,10 @@ from playwright.sync_api import Browser, Page, expect
 from safetensors.numpy import load_file
 
 from labelapp.models import Comparison, Deployment, Judgment, Project, Round, Version
+from labelapp.rounds.decision import decide
 from labelapp.rounds.promote import found_alias
 from tests.factories import make_project, make_prompt, make_user, make_version
+from tests.gate.rounds import make_gate
 from tests.tiny_models import make_tiny_policy
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -138,6 +140,13 @@ def test_a_judgment_travels_from_the_browser_to_a_served_policy_and_back(
     assert round.snapshot == snapshot
     candidate, base = round.versions.get(kind="policy"), round.parent
     assert any((weights(candidate)[name] != value).any() for name, value in weights(base).items())
+
+    rule = {"key": "mean_length_tokens", "direction": "lower", "margin": 1000.0, "minimum": 2}
+    make_gate(project, rule, {"key": "win_rate", "limit": 0.5, "minimum": 10_000})
+    decision = decide(candidate)
+    length = decision.lines[0].beside  # as the round's own stage measured both
+    assert (decision.champion, decision.verdict, length.compared.clusters) == (base, "no-evidence", 6)
+    assert length.champion == pytest.approx(decision.lines[0].metric["baselines"]["parent"])
     expect(ada.get_by_role("link", name=candidate.name).first).to_be_visible()
 
     promote(ada, address, candidate)

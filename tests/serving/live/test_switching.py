@@ -1,15 +1,19 @@
 """The alias moves while clients talk: nobody notices but by the name of the version."""
 
+import random
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import openai
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from labelapp.models import Deployment, EngineVersion, Version
-from labelapp.rounds.promote import ArtifactChanged, is_loaded, promote, rollback
+from labelapp.rounds.promote import ArtifactChanged, SwitchRefused, is_loaded, promote, rollback
 from tests import servers
 from tests.serving.live.conftest import promote_now, tiny_version
 from tests.serving.live.test_openai_client import say
@@ -45,6 +49,35 @@ class Talkers:
                 self.failures.append(failure)
 
 
+class People:
+    """Threads that each promote or roll back at random, as fast as they can, for so many seconds."""
+
+    def __init__(self, served, seconds: float) -> None:
+        self.served, self.until = served, time.monotonic() + seconds
+
+    def switch(self, seed: int) -> tuple[int, int]:
+        """(switches, refusals) of one of them."""
+        chance, moved, refused = random.Random(seed), 0, 0
+        try:
+            while time.monotonic() < self.until:
+                try:
+                    self.move(self.served.deployment, chance)
+                    moved += 1
+                except SwitchRefused:
+                    refused += 1
+                time.sleep(chance.random() / 10)
+        finally:
+            connection.close()
+        return moved, refused
+
+    def move(self, seen: Deployment, chance: random.Random) -> None:
+        if chance.random() < 0.4:
+            rollback(deployment=seen, by=self.served.admin, seen_epoch=seen.epoch)
+        else:
+            version = chance.choice([self.served.first, self.served.second])
+            promote(deployment=seen, version=version, by=self.served.admin, reason="chance", seen_epoch=seen.epoch)
+
+
 def test_switching_under_load_fails_no_request(served):
     promote_now(served, served.first)
     seen_before = served.deployment.epoch
@@ -68,6 +101,31 @@ def test_switching_under_load_fails_no_request(served):
     assert epochs == list(range(1, len(epochs) + 1)) and len(epochs) == seen_before + 12
     slowest = max(event.switch_seconds for event in events[seen_before:])
     print(f"\n12 switches under load: slowest {slowest:.3f} s, {len(talkers.fingerprints)} answers, none failed")
+
+
+@pytest.mark.parametrize("seconds", [5])
+def test_twenty_people_switch_at_random_and_no_stream_fails_and_the_history_is_one_line(served, seconds):
+    promote_now(served, served.first)
+    before = served.deployment.epoch
+    with Talkers(served, 4) as talkers:
+        people = People(served, seconds)
+        with ThreadPoolExecutor(20) as pool:
+            counts = list(pool.map(people.switch, range(20)))
+
+    assert talkers.failures == []
+    assert all(len(names) == 1 for names in talkers.fingerprints)
+    events = list(served.deployment.events.filter(epoch__gt=before).order_by("epoch"))
+    assert [event.epoch for event in events] == list(range(before + 1, before + 1 + len(events)))
+    assert all(now.previous_id == last.version_id for last, now in pairwise(events))
+    assert served.deployment.version_id == events[-1].version_id
+    moved, refused = (sum(column) for column in zip(*counts, strict=True))
+    assert 1 < moved == len(events)
+    slowest = max(event.switch_seconds for event in events)
+    assert slowest < 2
+    print(
+        f"\n{moved} switches and {refused} refusals in {seconds} s: slowest {slowest:.3f} s, "
+        f"{len(talkers.fingerprints)} answers, none failed"
+    )
 
 
 def test_a_new_version_is_loaded_before_the_epoch_moves(served):
