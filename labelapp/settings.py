@@ -132,6 +132,7 @@ CELERY_BEAT_SCHEDULE = {
     },
     "launch_scheduled": {"task": "labelapp.tasks.launch_scheduled", "schedule": 60.0, "options": {"expires": 60}},
     "settle_trials": {"task": "labelapp.tasks.settle_trials", "schedule": 30.0, "options": {"expires": 30}},
+    "deliver": {"task": "labelapp.tasks.deliver", "schedule": 15.0, "options": {"expires": 15}},
     "count_queues": {"task": "labelapp.tasks.count_queues", "schedule": 30.0, "options": {"expires": 30}},
 }
 
@@ -220,6 +221,8 @@ ENGINE_MEMORY_MB = env.int("ENGINE_MEMORY_MB", default=0)  # for models; 0: half
 # Models of others for live chat: hosts ("host" or "host:port") that an admin may name; no redirect is followed.
 UPSTREAM_HOSTS = env.list("UPSTREAM_HOSTS", default=["localhost", "127.0.0.1", "[::1]"] if LOCAL else [])
 UPSTREAM_SECONDS = env.int("UPSTREAM_SECONDS", default=30)  # of silence after which one of them has failed
+# Hosts to which an admin may have the ends of rounds told; no redirect is followed there either.
+WEBHOOK_HOSTS = env.list("WEBHOOK_HOSTS", default=["localhost", "127.0.0.1", "[::1]"] if LOCAL else [])
 API_REQUESTS_PER_MINUTE = env.int("API_REQUESTS_PER_MINUTE", default=600)  # a key, in each web process
 
 # API

@@ -8,6 +8,7 @@ from celery.signals import worker_shutting_down
 from labelapp.datasets import bulk, counts
 from labelapp.labeling.overview import counting as queue_health
 from labelapp.rounds import lease, schedule, trials
+from labelapp.rounds.notices import outbox
 from labelapp.rounds.supervise import supervise_round as supervise
 
 # Made before the pool forks, so that a child that follows a trainer learns that its worker was told to end.
@@ -54,3 +55,8 @@ def launch_scheduled() -> None:
 @shared_task(name="labelapp.tasks.settle_trials")
 def settle_trials() -> None:
     trials.settle_all()
+
+
+@shared_task(name="labelapp.tasks.deliver")
+def deliver() -> None:
+    outbox.deliver_due()

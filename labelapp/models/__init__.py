@@ -11,6 +11,7 @@ from labelapp.models.versions import Deployment, DeploymentEvent, Version
 from labelapp.models.recipes import Recipe, RecipeVersion
 from labelapp.models.rounds import MetricRow, Round, RoundEvent, Stage
 from labelapp.models.schedules import Schedule
+from labelapp.models.notices import Delivery, Subscription
 from labelapp.models.lineage import SnapshotSource, SnapshotSpan
 from labelapp.models.audits import Audit, AuditMetric
 from labelapp.models.gates import GateOverride, GateRule, GateSettings
@@ -33,6 +34,7 @@ __all__ = [
     "Consent",
     "ConsentVersion",
     "Conversation",
+    "Delivery",
     "Deployment",
     "DeploymentEvent",
     "Draft",
@@ -64,6 +66,7 @@ __all__ = [
     "SnapshotSource",
     "SnapshotSpan",
     "Stage",
+    "Subscription",
     "Trial",
     "UpstreamModel",
     "User",

@@ -14,6 +14,7 @@ from labelapp.celery import ring
 from labelapp.models import Project, Prompt, RecipeVersion, Round, RoundEvent, Snapshot, Stage, User, Version
 from labelapp.models.rounds import ACTIVE_STATES
 from labelapp.rounds.artifacts import look_over, write_prompts
+from labelapp.rounds.notices.outbox import announce
 from labelapp.rounds.presets import USUAL
 from labelapp.rounds.saved import plan_preset, plan_saved
 
@@ -168,7 +169,7 @@ def request_cancel(*, round: Round, by: User | None = None) -> Round:
             state=Round.State.CANCELLED, cancel_requested_at=Now(), finished_at=Now()
         )
         round.stages.exclude(state=Stage.State.DONE).update(state=Stage.State.CANCELLED)
-        RoundEvent.objects.create(round=round, kind="cancelled", by=by, detail={"while": "queued"})
+        announce(RoundEvent.objects.create(round=round, kind="cancelled", by=by, detail={"while": "queued"}))
     elif round.state == Round.State.RUNNING:
         if round.cancel_requested_at is None:
             Round.objects.filter(pk=round.pk).update(cancel_requested_at=Now())

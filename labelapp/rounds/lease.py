@@ -16,6 +16,7 @@ from django.db.models.functions import Coalesce, Now
 from labelapp.celery import ring
 from labelapp.models import Round, RoundEvent, Stage
 from labelapp.rounds.actions import SUPERVISE
+from labelapp.rounds.notices.outbox import announce
 
 LEASE = timedelta(seconds=30)
 BEAT_SECONDS = 5
@@ -77,9 +78,9 @@ def fenced(held: Claim) -> Iterator[Round]:
         yield round
 
 
-def record(round: Round, kind: str, *, by=None, **detail) -> None:
+def record(round: Round, kind: str, *, by=None, **detail) -> RoundEvent:
     """Write the transition's event; call it in the transaction of the transition."""
-    RoundEvent.objects.create(round=round, kind=kind, by=by, detail=detail)
+    return RoundEvent.objects.create(round=round, kind=kind, by=by, detail=detail)
 
 
 def close(round: Round, state: str, *, code: str = "", error: str = "") -> None:
@@ -90,7 +91,7 @@ def close(round: Round, state: str, *, code: str = "", error: str = "") -> None:
     unfinished = {State.FAILED: Stage.State.FAILED}.get(state, Stage.State.CANCELLED)
     round.stages.filter(state=Stage.State.RUNNING).update(state=unfinished, finished_at=Now())
     round.stages.filter(state=Stage.State.WAITING).update(state=Stage.State.CANCELLED)
-    record(round, state, **({"code": code, "error": error} if code else {}))
+    announce(record(round, state, **({"code": code, "error": error} if code else {})))
 
 
 def release(held: Claim, *, reason: str) -> None:

@@ -3,6 +3,7 @@
 from django.urls import path
 
 from labelapp.rounds import events, launch_views, recipe_views, views
+from labelapp.rounds.notices import views as notices
 
 urlpatterns = [
     path("rounds/", views.rounds, name="rounds"),
@@ -11,6 +12,10 @@ urlpatterns = [
     path("rounds/recipes/<int:version>/clone/", recipe_views.recipe_clone, name="recipe_clone"),
     path("rounds/compare/", recipe_views.compare, name="rounds_compare"),
     path("rounds/schedule/", views.round_schedule, name="round_schedule"),
+    path("rounds/notices/", notices.notices, name="notices"),
+    path("rounds/notices/email/", notices.notices_email, name="notices_email"),
+    path("rounds/notices/<int:pk>/trial/", notices.notices_trial, name="notices_trial"),
+    path("rounds/notices/<int:pk>/end/", notices.notices_end, name="notices_end"),
     path("rounds/<int:number>/", views.round_page, name="round"),
     path("rounds/<int:number>/cancel/", views.round_cancel, name="round_cancel"),
     path("rounds/<int:number>/events", events.round_events, name="round_events"),

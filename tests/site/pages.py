@@ -67,6 +67,7 @@ PAGES = [
     Page("round_new", ("admin",)),
     Page("round_new", ("admin",), query="?recipe=grpo"),
     Page("round_schedule", ("admin",)),
+    Page("notices", ("admin",)),
     Page("recipes", READERS),
     Page("rounds_compare", READERS),
     Page("rounds_compare", READERS, query=two_rounds),
