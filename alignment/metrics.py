@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import sys
 import time
 from pathlib import Path
 
@@ -24,7 +26,8 @@ class Metrics:
 
     def write(self, step: int, **values: float) -> None:
         """One line after `step` finished steps; units are in the names."""
-        row = {"step": step, "steps": self.steps, "seconds": round(self.seconds, 3), **values}
+        measured = {"seconds": round(self.seconds, 3), "memory_mib": round(peak_memory_mib())}
+        row = {"step": step, "steps": self.steps, **measured, **values}
         self.stream.write(json.dumps(row) + "\n")
         self._tell(step, values)
 
@@ -36,3 +39,9 @@ class Metrics:
             numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
             figures = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
             print(f"{self.seconds:8.1f} s  step {step} of {self.steps}  {figures}", flush=True)
+
+
+def peak_memory_mib() -> float:
+    """The most of the machine's memory that this process has held so far, in MiB; a GPU's is not in it."""
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes a unit of ru_maxrss (getrusage(2))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

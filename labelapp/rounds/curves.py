@@ -59,12 +59,16 @@ PLOTS = {
 }
 REWARD = Plot("reward", "Reward", "mean of a rollout's answers")
 HELD_OUT = Plot("held_out_reward", "Reward, prompts set aside", "chooses the weights", "", None, 1.0)
+GRADIENT = Plot("gradient_norm", "Gradient norm", "before it is clipped")
+RESOURCES = [
+    Plot("tokens_per_second", "Speed", "tokens a second", "tokens"),
+    Plot("memory_mib", "Memory", "the most that the trainer held so far, in MiB", "", None, 1.0),
+]
 SAMPLED = [
     Plot("kl_nats", "KL to the parent", "nats an answer", "nats", 0.0),
     Plot("entropy_nats", "Entropy", "nats a token", "nats"),
     Plot("completion_tokens", "Length", "tokens an answer", "tokens"),
     Plot("finished_share", "Answers that end by themselves", "", "share"),
-    Plot("gradient_norm", "Gradient norm", "before it is clipped"),
 ]
 COST = [
     Plot("cost", "Cost", "mean of a rollout's answers"),
@@ -77,7 +81,10 @@ PLOTS |= {
     "grpo": [REWARD, HELD_OUT, *SAMPLED],
     "ppo": [REWARD, HELD_OUT, VALUE, *SAMPLED],
     "safe": [REWARD, HELD_OUT, *COST, *SAMPLED],
+    "safe_ppo": [REWARD, HELD_OUT, *COST, VALUE, *SAMPLED],
 }
+for stage in PLOTS.keys() - {"best_of_n"}:  # which takes no steps
+    PLOTS[stage] += [GRADIENT, *RESOURCES]
 
 
 class Drawing(NamedTuple):

@@ -22,7 +22,7 @@ FORKS = multiprocessing.get_context("forkserver")
 LOADED = ("pretrain", "sft", "reward", "online_dpo", "safe_ppo")
 FORKS.set_forkserver_preload([f"alignment.{stage}" for stage in LOADED])
 AHEAD = 2  # steps within which a kill may fall
-CLOCKS = {"seconds", "tokens_per_second"}
+CLOCKS = {"seconds", "memory_mib", "tokens_per_second"}
 moments = random.Random()  # never seeded: every run of the tests tries others
 
 
