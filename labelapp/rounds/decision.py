@@ -28,8 +28,11 @@ from labelapp.rounds.values import Pairs, pair_up
 if TYPE_CHECKING:
     from labelapp.rounds.clustered import Comparison
 
-NOT_TRIVIAL = {"parent", "labels"}  # baselines that a figure is compared with, but that guessing would not give
-BY_REFEREE = ("win_rate", "reward_gain", "counterfactual_", "accuracy_chosen_", "length_correlation")
+NOT_TRIVIAL = {"parent", "labels", "reward"}  # they stand beside a figure, but a model that learnt nothing has none
+BY_REFEREE = (
+    "win_rate", "reward_gain", "counterfactual_", "accuracy_chosen_", "length_", "calibration_", "ensemble_",
+    "accuracy_ensemble_", "accuracy_length_",
+)  # fmt: skip
 BBQ, DISCRIMINATION, ACCURACY = "bbq_accuracy_disambiguated", "refusal_discrimination", "reward_accuracy"
 
 

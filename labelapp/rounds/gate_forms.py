@@ -11,6 +11,7 @@ from labelapp.rounds import figures
 from labelapp.rounds.decision import as_dict, incompetence, settings_of
 from labelapp.rounds.gate import MINIMUM_ROWS
 from labelapp.rounds.trials import HUMAN, human_metric
+from labelapp.rounds.values import kept_values
 
 LOWER = (
     "calibration_error", "counterfactual_flip_rate", "counterfactual_gap", "repetition", "safe_refusal", "kl_to_parent",
@@ -31,6 +32,7 @@ class Available(NamedTuple):
     rows: str
     version: str
     warns_only: str
+    limit_only: bool  # no version can be paired with another on it
 
 
 class SettingsForm(forms.ModelForm):
@@ -91,8 +93,9 @@ def available_figures(project: Project) -> list[Available]:
     """Every figure that a policy was measured by, as it was measured last, and whether its models can do the task."""
     policies = AuditMetric.objects.filter(audit__version__project=project, audit__version__kind=Version.Kind.POLICY)
     newest = policies.exclude(key__endswith="_change").order_by("key", "-audit__created_at", "-pk").distinct("key")
-    rows = list(newest.select_related("audit__version").prefetch_related("audit__version__audits__metrics"))
-    return [asked_of_people(project), *sorted((available(metric) for metric in rows), key=lambda found: found.name)]
+    newest = newest.select_related("audit__version", "audit__stage")
+    found = [available(metric) for metric in newest.prefetch_related("audit__version__audits__metrics")]
+    return [asked_of_people(project), *sorted(found, key=lambda each: each.name)]
 
 
 def asked_of_people(project: Project) -> Available:
@@ -100,10 +103,10 @@ def asked_of_people(project: Project) -> Available:
     trial = project.trials.select_related("candidate", "champion").first()
     said = trial and human_metric(trial.candidate, trial.champion)
     if not said:
-        return Available(HUMAN, figures.name(HUMAN), "–", "", "share", "0, in 0", "", "")
+        return Available(HUMAN, figures.name(HUMAN), "–", "", "share", "0, in 0", "", "", True)
     text, interval = figures.text(said["value"], "share"), figures.interval(said["low"], said["high"], "share")
     rows = f"{said['n']}, in {said['n']}"
-    return Available(HUMAN, figures.name(HUMAN), text, interval, "share", rows, trial.candidate.name, "")
+    return Available(HUMAN, figures.name(HUMAN), text, interval, "share", rows, trial.candidate.name, "", True)
 
 
 def available(metric: AuditMetric) -> Available:
@@ -119,6 +122,7 @@ def available(metric: AuditMetric) -> Available:
         rows=f"{metric.n or 0}, in {metric.clusters or 0}",
         version=version.name,
         warns_only=incompetence(metric.key, by_key),
+        limit_only=metric.key not in kept_values(metric.audit),
     )
 
 

@@ -19,7 +19,7 @@ import numpy as np
 BETS = ((1.0, 0.8), (2.0, 0.2))  # multiples of the best bet for the difference that is looked for, and their weights
 LARGEST = 0.99  # a bet of 1 would be lost for good by one judgment
 GRID = 2001  # means that are tried for the confidence sequence
-RUNS, FINEST = 4000, 0.1  # of the simulation that finds how much more looking all the time needs
+RUNS, FINEST = 2000, 0.1  # of the simulation that finds how much more looking all the time needs
 
 
 class Counts(NamedTuple):
@@ -95,7 +95,7 @@ class Looks(NamedTuple):
 def looks(alpha: float, power: float) -> Looks:
     """Simulated at a coarse difference: in multiples of `needed` it hardly depends on the difference."""
     n = needed(difference=FINEST, alpha=alpha, power=power)
-    ends = np.sort(stopping_times(0.5 + FINEST, runs=RUNS, most=4 * n, alpha=alpha, difference=FINEST, seed=0))
+    ends = np.sort(stopping_times(0.5 + FINEST, runs=RUNS, most=3 * n, alpha=alpha, difference=FINEST, seed=0))
     most = ends[math.ceil(power * RUNS) - 1]
     return Looks(float(most / n), float(np.median(ends[ends <= most]) / n))
 
@@ -112,8 +112,8 @@ def stopping_times(
     win = rate - ties / 2
     x = np.where(drawn < win, 1.0, np.where(drawn < win + ties, 0.5, 0.0)).astype(np.float32)
     bets, weights = bets_for(difference)
-    evidence = np.zeros((runs, most))
-    for bet, weight in zip(bets, weights, strict=True):
+    evidence = np.zeros((runs, most), dtype=np.float32)
+    for bet, weight in zip(bets.tolist(), weights.tolist(), strict=True):
         evidence += weight * np.exp(np.minimum(np.cumsum(np.log1p(bet * (x - 0.5)), axis=1), 50))
     reached = evidence >= 1 / alpha
     return np.where(reached.any(1), reached.argmax(1) + 1.0, np.inf)

@@ -20,6 +20,7 @@ from labelapp.rounds.sequential import Looks, looks, needed
 MOST = 10_000  # prompts of one order
 STAGES = ("sample_champion", "sample_candidate")
 HELD_OUT, FRESH = "held-out", "fresh"
+FIRST = -10  # a lower priority than other work's, which is handed out sooner
 
 
 class TrialRefused(LaunchRefused):
@@ -108,8 +109,11 @@ def order_trial(
     power: float = 0.8,
     temperature: float = 1.0,
     max_new_tokens: int = 96,
+    first: bool = True,
 ) -> Trial:
     """Queue the sampling of both versions' answers; the comparisons follow when they are written.
+
+    first: they are handed out before other work.
 
     Refuses with TrialRefused, or what sampling refuses with.
     """
@@ -127,7 +131,8 @@ def order_trial(
     try:
         with transaction.atomic():
             round = queue_sampling(project, Rivals(champion, candidate), chosen, len(eligible), settings, seed, by)
-            batch = Batch.objects.create(project=project, name=f"Blind comparison of round {round.number}")
+            name = f"Blind comparison of round {round.number}"
+            batch = Batch.objects.create(project=project, name=name, priority=FIRST if first else 0)
             made = {"round": round, "batch": batch, "ordered_by": by} | asked
             return Trial.objects.create(project=project, candidate=candidate, champion=champion, **made)
     except IntegrityError as error:

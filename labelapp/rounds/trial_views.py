@@ -31,6 +31,7 @@ class TrialForm(forms.Form):
     power = forms.FloatField(min_value=0.5, max_value=0.99, initial=0.8, label="How often it must see the difference")
     temperature = forms.FloatField(min_value=0, max_value=5, initial=1.0)
     max_new_tokens = forms.IntegerField(min_value=1, max_value=4096, initial=96, label="Longest answer, tokens")
+    first = forms.BooleanField(required=False, initial=True, label="Hand these out before other work")
 
     def asked(self) -> dict:
         """As trial_orders takes it: the difference as a share."""
@@ -49,7 +50,7 @@ def trial_new(request: HttpRequest, project: Project, name: str) -> HttpResponse
     form = TrialForm(request.POST if request.method == "POST" else start, label_suffix="")
     if form.is_valid() and "order" in request.POST:
         try:
-            sampled = {name: form.cleaned_data[name] for name in ("temperature", "max_new_tokens")}
+            sampled = {name: form.cleaned_data[name] for name in ("temperature", "max_new_tokens", "first")}
             made = trial_orders.order_trial(
                 project=project, candidate=candidate, by=request.user, **form.asked(), **sampled
             )

@@ -160,14 +160,14 @@ class VersionRow(NamedTuple):
     verdict: str  # of a candidate by the gate that holds now, of others by their audit
 
 
-def version_rows(versions: QuerySet[Version]) -> list[VersionRow]:
-    """Each version with its latest audit."""
+def version_rows(versions: QuerySet[Version], *, own_gate: bool) -> list[VersionRow]:
+    """Each version with its latest audit, in a few queries; in some more for a candidate of a project's own gate."""
     measured = versions.select_related("project").prefetch_related("audits__metrics")
     rows = [(each, next(iter(each.audits.all()), None)) for each in measured]
-    return [VersionRow(each, audit, headlines(each, audit), verdict_of(each, audit)) for each, audit in rows]
+    return [VersionRow(each, audit, headlines(each, audit), verdict_of(each, audit, own_gate)) for each, audit in rows]
 
 
-def verdict_of(version: Version, audit: Audit | None) -> str:
-    if version.state == Version.State.CANDIDATE and audit:
+def verdict_of(version: Version, audit: Audit | None, own_gate: bool) -> str:
+    if own_gate and version.state == Version.State.CANDIDATE and audit:
         return decide(version).verdict
     return audit.verdict if audit else ""

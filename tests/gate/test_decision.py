@@ -100,6 +100,14 @@ def test_a_figure_that_does_not_beat_its_trivial_baseline_warns_only(project, tm
     assert "longer wins" in decide(version).reasons[0]
 
 
+def test_the_overall_reward_beside_a_criterions_head_is_no_trivial_baseline(project, tmp_path):
+    make_gate(project, {"key": "accuracy_of_clear", "limit": 0.55})
+    head = {"value": 0.62, "low": 0.58, "high": 0.66, "unit": "share", "baselines": {"longer_wins": 0.5, "reward": 0.6}}
+    assert decide(candidate_with(project, tmp_path, None, accuracy_of_clear=head)).verdict == "pass"
+    version = candidate_with(project, tmp_path, None, accuracy_of_clear=head | {"low": 0.49})
+    assert "warns only" in decide(version).reasons[0] and "longer wins" in decide(version).reasons[0]
+
+
 def test_too_few_rows_or_groups_or_nothing_measured_is_no_evidence(project, tmp_path):
     make_gate(project, {"key": "win_rate", "limit": 0.5, "minimum": 600})
     version = make_passing(project, tmp_path)

@@ -69,8 +69,16 @@ def test_the_page_lists_what_was_measured_and_says_what_only_warns(signed_in, pr
           bbq_accuracy_disambiguated={"value": 0.3, "low": 0.28, "high": 0.36, "unit": "share"})  # fmt: skip
     said = text_of(signed_in.get(PATH))
     assert "The built-in limits hold" in said
-    assert "Win rate against the parent 58.0 % [54.0, 62.0] 500, in 12" in said
+    assert "Win rate against the parent limit only: its values are not kept item by item 58.0 % [54.0, 62.0] 500" in said
     assert "BBQ: stereotype where the text does not tell warns only: the interval of" in said
+
+
+def test_the_page_says_which_figures_can_be_paired(signed_in, project, tmp_path):
+    audit(make_policy(project, tmp_path), tmp_path, values=kept("win_rate", [1.0, 0.0]))
+    lines = signed_in.get(PATH).content.decode().split("<tr>")
+    alone = {key: any(f'name="{key}-gates"' in line and "limit only" in line for line in lines)
+             for key in ("win_rate", "repetition", "human_win_rate")}  # fmt: skip
+    assert alone == {"win_rate": False, "repetition": True, "human_win_rate": True}
 
 
 def test_saving_makes_the_next_version_and_keeps_the_one_before(signed_in, project, admin, tmp_path):

@@ -96,6 +96,7 @@ def test_the_answers_become_comparisons_of_their_own_batch_with_one_place_each(p
     assert made.count() == 26
     assert set(made.values_list("origin", "overlap", "round")) == {("trial", 1, trial.round_id)}
     assert Slot.objects.filter(comparison__in=made).count() == 26
+    assert set(Slot.objects.filter(comparison__in=made).values_list("priority", flat=True)) == {-10}
     first = trials.places_of(trial, trial.candidate_id).values()
     assert 0 < sum(first) < 26  # neither version always stands first
 
