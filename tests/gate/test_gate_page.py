@@ -69,7 +69,8 @@ def test_the_page_lists_what_was_measured_and_says_what_only_warns(signed_in, pr
           bbq_accuracy_disambiguated={"value": 0.3, "low": 0.28, "high": 0.36, "unit": "share"})  # fmt: skip
     said = text_of(signed_in.get(PATH))
     assert "The built-in limits hold" in said
-    assert "Win rate against the parent limit only: its values are not kept item by item 58.0 % [54.0, 62.0] 500" in said
+    only = "limit only: its values are not kept item by item"
+    assert f"Win rate against the parent {only} 58.0 % [54.0, 62.0] 500, in 12" in said
     assert "BBQ: stereotype where the text does not tell warns only: the interval of" in said
 
 
