@@ -2,10 +2,33 @@
 "use strict";
 
 const page = document.getElementById("round");
-const source = page?.dataset.events ? new EventSource(page.dataset.events) : null;
+const address = page?.dataset.events; // none once the round is over
+const shared = address ? new BroadcastChannel(`round ${location.pathname}`) : null;
+const over = new AbortController(); // ends this tab's wait for the stream
+const listeners = {};
+let source = null;
 
 function on(name, told) {
-  source?.addEventListener(name, (event) => told(JSON.parse(event.data)));
+  listeners[name] = told;
+}
+
+shared?.addEventListener("message", ({ data: { name, told } }) => listeners[name](told));
+
+function listen() {
+  if (over.signal.aborted) return;
+  source = new EventSource(address);
+  for (const name of Object.keys(listeners)) {
+    source.addEventListener(name, (event) => {
+      const told = JSON.parse(event.data);
+      shared.postMessage({ name, told });
+      listeners[name](told);
+    });
+  }
+}
+
+function leave() {
+  over.abort();
+  source?.close();
 }
 
 let known = null; // how many things had happened when the page was told last
@@ -32,11 +55,12 @@ on("log", ({ text }) => {
 });
 
 on("end", () => {
-  source.close();
+  leave();
   refresh("round");
 });
 
-window.addEventListener("pagehide", () => source?.close());
+window.addEventListener("pagehide", leave);
+window.addEventListener("pageshow", ({ persisted }) => persisted && address && location.reload()); // from the cache
 
 /** Put the paths and words of a stage's curves in place; false where the page has no place for them. */
 function draw(stage, drawings) {
@@ -66,5 +90,17 @@ async function refresh(...ids) {
   for (const id of ids) {
     const part = fresh.getElementById(id);
     if (part) document.getElementById(id)?.replaceWith(part);
+  }
+}
+
+// HTTP/1.1 allows a host six connections a browser, and an open stream keeps one: the tabs of a round share one stream.
+// Whoever holds the lock has it and tells the others; when that tab closes, the next one opens its own. Where a browser
+// has no locks (a page that came by plain HTTP from another machine), each tab has its own stream.
+if (address) {
+  const held = () => new Promise(() => listen()); // until this tab is closed or `leave` ends it
+  if (navigator.locks) {
+    navigator.locks.request(`round ${location.pathname}`, { signal: over.signal }, held).catch(() => {});
+  } else {
+    listen();
   }
 }
