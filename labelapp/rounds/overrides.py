@@ -39,7 +39,7 @@ def confirm_override(*, override: GateOverride, by: User, seen_epoch: int) -> Pr
         raise OverrideRefused("The gate or the version that answers has changed since it was asked for; ask again.")
     GateOverride.objects.filter(pk=row.pk).update(confirmed_by=by, confirmed_at=Now())
     return promote(
-        deployment=row.deployment, version=row.version, by=by, reason=row.reason, seen_epoch=seen_epoch, confirmed=True
+        deployment=row.deployment, version=row.version, by=by, reason=row.reason, seen_epoch=seen_epoch, override=row
     )
 
 

@@ -104,13 +104,13 @@ def promote(
     by: User | None,
     reason: str = "",
     seen_epoch: int,
-    confirmed: bool = False,
+    override: GateOverride | None = None,
     by_gate: bool = False,
 ) -> Promotion:
     """Point the alias at the version, or mark it pending until the engine has loaded it.
 
     Args:
-        confirmed: that a second person agreed to go against the gate; overrides.py alone says so.
+        override: in which a second person agreed to go against the gate; overrides.py alone gives one.
         by_gate: that nobody asked, but the gate passed.
 
     Raises NotAPolicy, AlreadyServed, ReasonRequired, SecondPersonRequired, ArtifactChanged, StaleEpoch or
@@ -118,8 +118,8 @@ def promote(
     """
     began = time.monotonic()
     refuse_unfit(deployment, version)
-    decision = require_reason(version, by, reason.strip(), confirmed=confirmed)
-    record = decision.record | ({"by_gate": True} if by_gate else {})
+    decision = require_reason(version, by, reason.strip(), confirmed=override is not None)
+    record = decision.record | {"by_gate": by_gate, "override": override and override.pk}
     return _switch(Switch(deployment, version, PROMOTE, by, reason.strip(), seen_epoch, record), began)
 
 
@@ -251,9 +251,8 @@ def _move(switch: Switch, rows: QuerySet, *, seconds: float) -> DeploymentEvent:
         gate=switch.gate,
         switch_seconds=round(seconds, 3),
     )
-    confirmed = GateOverride.objects.filter(deployment=switch.deployment, version=switch.version, event=None)
-    if switch.action == PROMOTE:
-        confirmed.filter(confirmed_at__isnull=False).update(event=event)
+    if switch.gate.get("override"):
+        GateOverride.objects.filter(pk=switch.gate["override"]).update(event=event)
     return event
 
 

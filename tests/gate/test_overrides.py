@@ -15,6 +15,7 @@ from labelapp.rounds.promote import (
     SecondPersonRequired,
     StaleEpoch,
     activate_pending,
+    cancel_pending,
     deployment_of,
     promote,
 )
@@ -80,6 +81,17 @@ def test_a_version_that_must_be_loaded_carries_its_override_to_the_epoch(project
     EngineVersion.objects.create(version=blocked, state="ready")
     event = activate_pending(deployment_of(project))
     assert (event.override.asked_by, event.gate["verdict"]) == (admin, "block")
+
+
+def test_a_switch_that_was_cancelled_leaves_its_override_to_no_later_epoch(project, admin, other, blocked, tmp_path):
+    EngineVersion.objects.all().delete()
+    confirm_override(override=ask(project, blocked, admin), by=other, seen_epoch=0)
+    cancel_pending(deployment=deployment_of(project))
+    EngineVersion.objects.create(version=blocked, state="ready")
+    make_gate(project, RULE)
+    done = promote(deployment=deployment_of(project), version=blocked, by=admin, reason="now alone", seen_epoch=0)
+    assert done.event.gate["override"] is None
+    assert GateOverride.objects.get().event is None
 
 
 def test_a_request_is_answered_once(project, admin, other, blocked):
