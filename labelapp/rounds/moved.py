@@ -7,6 +7,7 @@ from labelapp.rounds import figures
 from labelapp.rounds.actions import reward_models
 
 WIDTH, HEIGHT, LEFT, RIGHT, AIR = 640.0, 200.0, 44.0, 56.0, 14.0  # RIGHT: room for the last value
+ONE_POINT = 0.01
 ACCURACY, CHANGE = "reward_accuracy", "reward_accuracy_change"
 
 
@@ -97,6 +98,28 @@ def chance(points: list[Point]) -> float:
         return HEIGHT
     level = points[0]._replace(value=0.5, low=None, high=None)
     return marks([*points, level])[-1].y
+
+
+def next_point(points: list[Point]) -> str:
+    """How many judgments it takes to see the accuracy move by one point; empty before two rounds can be compared.
+
+    Half the width of an interval shrinks with the square root of what was held out, whose share of the judgments stays.
+    """
+    change = points[-1].change if points else None
+    if change is None or change.low is None or change.high is None or change.high <= change.low:
+        return ""
+    half, judgments = (change.high - change.low) / 2, points[-1].judgments
+    seen = f"The change of round {points[-1].round.number} is known to within {figures.number(half, 'share')} points"
+    if half <= ONE_POINT:
+        return f"{seen}: one point would be seen with the judgments there are."
+    needed = judgments * (half / ONE_POINT) ** 2
+    return f"{seen}: to see one point takes about {rounded(needed):,} judgments; there are {judgments:,}."
+
+
+def rounded(count: float) -> int:
+    """To two digits: the estimate is no better than that."""
+    digits = max(0, len(str(int(count))) - 2)
+    return int(round(count, -digits))
 
 
 def in_words(points: list[Point]) -> str:

@@ -28,7 +28,8 @@ def rounds(request: HttpRequest, project: Project) -> HttpResponse:
     newest = project.rounds.select_related("parent", "snapshot")[:LISTED]
     lines = [overview.line_of(round) for round in newest.prefetch_related("versions__audits__metrics", "events")]
     points = moved.points_of(project)
-    context = {"lines": lines, "marks": moved.marks(points), "chance": moved.chance(points), "section": "rounds"}
+    context = {"lines": lines, "marks": moved.marks(points), "chance": moved.chance(points),
+               "next_point": moved.next_point(points), "section": "rounds"}  # fmt: skip
     return TemplateResponse(request, "rounds/rounds.html", context)
 
 

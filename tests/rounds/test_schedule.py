@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from labelapp.models import Round, Schedule
+from labelapp.models import AuditMetric, Round, Schedule
 from labelapp.rounds import moved, schedule
 from labelapp.rounds.actions import request_cancel
 from tests.datasets.rows import vote
@@ -198,3 +198,14 @@ def test_the_second_rounds_judgments_are_measured_beside_the_first_and_told(clie
     client.force_login(project.memberships.get(role="researcher").user)
     page = client.get(f"/p/{project.slug}/rounds/").content.decode()
     assert "What the judgments moved" in page and page.count("<circle") == 2 and "+2.0 [−1.0, 5.0]" in page
+    assert "known to within 3.0 points: to see one point takes about 54 judgments; there are 6." in page  # 6 x 3^2
+
+
+def test_where_one_point_can_be_seen_nothing_more_is_asked_for():
+    def point(half, judgments):
+        change = AuditMetric(value=0.0, low=-half, high=half)
+        return moved.Point(Round(number=3), judgments, 0.7, None, None, change)
+
+    assert "one point would be seen" in moved.next_point([point(0.008, 9000)])
+    assert "about 52,000 judgments; there are 9,977." in moved.next_point([point(0.0228, 9977)])  # x 5.198
+    assert moved.next_point([]) == moved.next_point([point(0.0, 9000)]) == ""
