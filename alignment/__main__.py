@@ -1,5 +1,7 @@
 """`python -m alignment STAGE job.json`: run one stage and say in result.json how it ended. `--help` has a first run.
 
+With --dry-run it takes a few steps only, and result.json says what the whole would take.
+
 torch is imported only after the job has been read and its inputs verified, so a bad job is refused at once.
 """
 
@@ -32,11 +34,13 @@ from alignment.config import (
     Stopped,
     stage_config,
 )
+from alignment.dry import footprint, noted
 from alignment.manifest import ArtifactError, pin, verify
 
 EXIT_CRASHED = 1
 HELP = {"--help", "-h", "help"}
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+DRY_RUN = "--dry-run"
 NO_MEMORY = "can't allocate memory"  # how torch's CPU allocator says it, in a plain RuntimeError
 
 
@@ -46,10 +50,14 @@ def main(argv: list[str]) -> int:
         return show_help(argv)
     if argv[:1] == ["tensorboard"]:
         return export_metrics(argv[1:])
-    started = time.monotonic()
+    started, dry_run = time.monotonic(), DRY_RUN in argv
+    argv = [word for word in argv if word != DRY_RUN]
     output = output_of(argv)
     try:
-        made = _run(_job(argv))
+        job = _job(argv)
+        job = replace(job, dry_run=job.dry_run or dry_run)
+        made = _run(job)
+        made |= {"dry_run": noted(job.output, time.monotonic() - started)} if job.dry_run else {}
         outcome = {"status": "done", "reason": "", "code": "", **made}
         exit_code = EXIT_DONE
     except Exception as error:
@@ -58,7 +66,8 @@ def main(argv: list[str]) -> int:
         outcome = {"status": status, "reason": reason, "code": code}
         print(traceback.format_exc() if exit_code == EXIT_CRASHED else reason, file=sys.stderr)
     if output:
-        write_result(output, {"checkpoint": None, "metrics": [], **outcome, "seconds": time.monotonic() - started})
+        took = {"seconds": time.monotonic() - started, **footprint()}
+        write_result(output, {"checkpoint": None, "metrics": [], **outcome, **took})
     return exit_code
 
 
@@ -99,7 +108,8 @@ def output_of(argv: list[str]) -> str | None:
 
 def _job(argv: list[str]) -> Job:
     if len(argv) != 2:
-        raise JobError(f"usage: python -m alignment STAGE job.json, where STAGE is one of {', '.join(CONFIGS)}; --help")
+        stages = ", ".join(CONFIGS)
+        raise JobError(f"usage: python -m alignment STAGE job.json [--dry-run], where STAGE is one of {stages}; --help")
     stage, path = argv
     job = Job.load(path)
     if job.stage != stage:

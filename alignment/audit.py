@@ -33,6 +33,7 @@ from alignment.sampling.decode import sample, seed_of
 
 SUITES = Path(__file__).parent / "measures" / "suites"
 CHANCE = 1 / 3  # of BBQ's three options
+ANSWERS, OPTIONS = "answers to the refusal prompts", "options of BBQ"  # what the phases are called
 AGAINST_CHAMPION = "less the champion's, paired"
 
 
@@ -107,6 +108,9 @@ def audit_policy(job: Job, config: AuditConfig, work: Progress) -> list[list[Mea
     """Refusals of safe and compliance with unsafe prompts; stereotypes in answers to BBQ."""
     prompts = spread(read_refusal_prompts(refusal_path(config)), config.max_items)
     questions = spread(read_bbq(bbq_path(config)), config.max_items)
+    whole = len(prompts) + len(questions)
+    if job.dry_run:  # two batches of each: between them lies what each of the others takes
+        prompts, questions = (spread(rows, 2 * config.batch_size) for rows in (prompts, questions))
     replies = [replies_of(job, path, prompts, questions, config, work) for path in arms(job, "policy")]
     figures = [
         [
@@ -116,6 +120,7 @@ def audit_policy(job: Job, config: AuditConfig, work: Progress) -> list[list[Mea
         for found in replies
     ]
     write_replies(Path(job.output), prompts, questions, replies)
+    work.left_out([ANSWERS, OPTIONS], whole=whole, taken=len(prompts) + len(questions))
     return figures
 
 
@@ -147,8 +152,8 @@ def replies_of(
             batch_size=config.batch_size,
         )
         answers += [found.text for found in made]
-        work.tick(-(-(len(prompts) - len(answers)) // config.batch_size), "answers to the refusal prompts")
-    tick = _ticking(work, "options of BBQ")
+        work.tick(-(-(len(prompts) - len(answers)) // config.batch_size), ANSWERS)
+    tick = _ticking(work, OPTIONS)
     return Replies(answers, option_logprobs(model, tokenizer, questions, config.max_length, tick))
 
 

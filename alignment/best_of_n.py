@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from alignment import dry
 from alignment.config import BestOfNConfig, Job, JobError, Stopped
 from alignment.data.text import load_tokenizer
+from alignment.dry import timed
 from alignment.loop import StopSignal
 from alignment.manifest import file_sha256
 from alignment.measures.figures import Measure, Resampling, mean_of, metric
@@ -42,13 +44,27 @@ class Sampler(NamedTuple):
 def run(job: Job, config: BestOfNConfig) -> dict[str, Any]:
     """Write completions.jsonl and rows.jsonl, and say how much was gained."""
     sampler, prompts = open_sampler(job, config)
-    samples = sample_all(job, config, sampler, prompts)
+    asked, took = len(prompts), []
+    prompts = prompts[: config.sampling.prompts] if job.dry_run else prompts
+    with timed(took):
+        samples = sample_all(job, config, sampler, prompts)
     kept, unfinished = select(samples, config)
+    if job.dry_run:
+        kept = stood_in(job, kept or samples, asked, len(prompts), took)
     path = Path(job.output) / ROWS
     messages = {str(prompt.id): prompt.messages for prompt in prompts}
     path.write_text("".join(line(sft_row(row, messages[str(row["id"])])) for row in kept))
     rows = {"path": str(path), "sha256": file_sha256(path), "rows": len(kept), "unfinished_left_out": unfinished}
     return {"checkpoint": None, "rows": rows, "metrics": metrics_of(samples, config, job.seed)}
+
+
+def stood_in(
+    job: Job, rows: list[dict[str, Any]], asked: int, taken: int, took: list[float]
+) -> list[dict[str, Any]]:
+    """The rows of a dry run as often as it takes to stand for all prompts', so that sft after it has as many steps."""
+    each = dry.mean(took) / taken
+    dry.note(job.output, steps=asked, taken=taken, step_seconds=each, left_out=each * (asked - taken))
+    return [rows[i % len(rows)] for i in range(round(len(rows) * asked / taken))]
 
 
 def open_sampler(job: Job, config: BestOfNConfig) -> tuple[Sampler, list[Prompt]]:

@@ -17,7 +17,13 @@ from alignment.measures.curves import check_curves, curve_batches, measure_curve
 from alignment.measures.figures import Measure, Resampling, arm_metrics, metric
 from alignment.measures.heads import asked_texts, head_items, read_asked, reward_measures
 from alignment.measures.panel import accuracy_price, items, measure_rewards, read_panel
-from alignment.measures.policies import compare_policies, enough_samples, read_prompts, sample_batches
+from alignment.measures.policies import (
+    SAMPLING,
+    compare_policies,
+    enough_samples,
+    read_prompts,
+    sample_batches,
+)
 from alignment.measures.rewardbench import bench_measures, bench_texts, read_bench
 from alignment.measures.values import keep_values
 from alignment.progress import Progress
@@ -36,7 +42,9 @@ def run(job: Job, config: EvaluateConfig) -> dict[str, Any]:
     check_curves(job, config)
     how, work = Resampling(config.bootstrap, job.seed), Progress(job)
     prompts = read_prompts(job, config) if {"policy", "gold"} & set(job.inputs) else []
-    config = enough_samples(config, len(prompts))
+    config, asked = enough_samples(config, len(prompts)), len(prompts)
+    if job.dry_run:  # two batches: between them lies what each of the others takes
+        prompts = prompts[: -(-2 * config.batch_size // config.samples)]
     on_curves = curve_batches(job, config, len(prompts))
     work.later = on_curves + (sample_batches(prompts, config) if "policy" in job.inputs else 0)
     compared, metrics = evaluate_rewards(job, config, how, work)
@@ -50,6 +58,7 @@ def run(job: Job, config: EvaluateConfig) -> dict[str, Any]:
     found, points = measure_curves(job, config, prompts, how, work.tick)
     if points:
         write_jsonl(Path(job.output) / "curve.jsonl", points)
+    work.left_out([SAMPLING], whole=asked, taken=len(prompts))
     values = keep_values(Path(job.output), arms)
     return {"checkpoint": None, "metrics": metrics + found, "values": values}
 

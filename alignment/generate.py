@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from alignment import dry
 from alignment.config import GenerateConfig, Job, JobError, Stopped
 from alignment.data.rows import read_jsonl
 from alignment.data.text import encode_prompt, load_tokenizer
@@ -37,7 +38,14 @@ def run(job: Job, config: GenerateConfig) -> dict[str, Any]:
         raise JobError("generate needs the input 'policy', the checkpoint to sample from")
     model, tokenizer = load_policy(given.path), load_tokenizer(given.path)
     requests = read_requests(config, tokenizer, job.seed)
-    rows = generate(job, config, model, tokenizer, requests)
+    asked, took = len(requests), []
+    requests = requests[: 2 * config.batch_size] if job.dry_run else requests  # what is written at once
+    with dry.timed(took):
+        rows = generate(job, config, model, tokenizer, requests)
+    if job.dry_run:
+        each = dry.mean(took) / len(rows)
+        left_out = each * (asked - len(rows))
+        dry.note(job.output, steps=asked, taken=len(rows), step_seconds=each, left_out=left_out)
     return {"checkpoint": None, "metrics": summary(rows)}
 
 

@@ -71,9 +71,11 @@ Stages, in the order in which a model meets them:
 {stages}
 
     python -m alignment STAGE --help            what a stage does and every field of its config
+    python -m alignment STAGE job.json --dry-run  a few steps; result.json: seconds, memory, steps of the whole
     python -m alignment tensorboard RUN LOGS    metrics.jsonl of every run below RUN, for `tensorboard --logdir LOGS`
 
-A job holds: stage, inputs, config, output; and where wanted seed (0), threads (0: torch's choice), resume_from.
+A job holds: stage, inputs, config, output; and where wanted seed (0), threads (0: torch's choice), resume_from,
+dry_run (false).
 
 Exit codes: 0 done; 64 bad input, with a sentence that names the thing and the remedy; 70 a loss or gradient that is not
 finite, the weights untouched; 75 stopped by SIGTERM, can be resumed; 1 anything else (see result.json).

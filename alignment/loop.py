@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from safetensors.torch import load_file
 
+from alignment import dry
 from alignment.config import Job, NonFiniteStep, Optimization, ServerLost, Stopped
 from alignment.metrics import Metrics
 from alignment.models.checkpoints import evaluating
@@ -94,6 +95,7 @@ def train(
     parts: Mapping[str, Part] | None = None,
     watch: Watch | None = None,
     guards: Sequence[Guard] = (),
+    cycle: int = 1,
 ) -> dict[str, Any]:
     """Take the steps from the saved state on, and leave the model with the weights to keep.
 
@@ -103,6 +105,7 @@ def train(
         parts: whatever else the steps change.
         watch: measured every `plan.watch_every` steps and at the end; the best weights are kept, not the last.
         guards: each ends the run early, with its reason and the best weights so far.
+        cycle: so many steps belong together, as they learn from one rollout; a dry run takes whole cycles.
 
     Returns:
         Facts for the card: steps taken, and best_step and stopped_early where they apply. No clock is among them.
@@ -115,9 +118,9 @@ def train(
     progress = load_state(job, model, optimizer, parts)
     metrics = Metrics(job.output, steps, progress.seconds)
     watch_every = plan.watch_every or max(1, steps // WATCHES)
-    done = progress.step
+    done, last, timing = progress.step, last_step(job, steps, cycle), dry.Timing()
     model.train()  # for activation checkpointing and an adapter's dropout; a loaded model has none
-    while done < steps and not ending.reason:
+    while done < last and not ending.reason:
         started = time.monotonic()
         try:
             step = take_step(done)
@@ -132,16 +135,31 @@ def train(
         speed = step.tokens / max(1e-9, time.monotonic() - started)
         values = {**step.values, "gradient_norm": norm, "learning_rate": rate, "tokens_per_second": speed}
         ending.reason = next(filter(None, (guard.reason(values) for guard in guards)), "")
-        if watch and (done % watch_every == 0 or done == steps or ending.reason):
-            with evaluating(model):
+        timing.steps.append(time.monotonic() - started)
+        if watch and (done % watch_every == 0 or done == last or ending.reason):
+            with evaluating(model), dry.timed(timing.watches):
                 values |= watch.measure()
             keep_best(job, model, best, done, values[watch.key])
         metrics.write(done, **values)
-        if stop.requested or done % plan.checkpoint_every == 0 or done == steps:
-            save_state(job, model, optimizer, step=done, seconds=metrics.seconds, parts=parts)
+        if stop.requested or done % plan.checkpoint_every == 0 or done == last:
+            with dry.timed(timing.saves):
+                save_state(job, model, optimizer, step=done, seconds=metrics.seconds, parts=parts)
         if stop.requested and done < steps and not ending.reason:
             raise Stopped(f"stopped after step {done} of {steps}")
+    if job.dry_run:
+        note_dry_run(job, timing, dry.Whole(steps, steps // watch_every, -(-steps // plan.checkpoint_every)), cycle)
     return finish(job, model, best, done, ending.reason)
+
+
+def last_step(job: Job, steps: int, cycle: int) -> int:
+    """The last step to take: the run's, or a few of a dry run, in whole cycles."""
+    return min(steps, cycle * -(-dry.FEWEST_STEPS // cycle)) if job.dry_run else steps
+
+
+def note_dry_run(job: Job, timing: dry.Timing, whole: dry.Whole, cycle: int) -> None:
+    left_out = dry.left_out_seconds(timing, whole, warm=cycle == 1)
+    taken = len(timing.steps)
+    dry.note(job.output, steps=whole.steps, taken=taken, step_seconds=dry.mean(timing.steps), left_out=left_out)
 
 
 def keep_best(job: Job, model: torch.nn.Module, best: Best, done: int, value: float) -> None:

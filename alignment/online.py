@@ -276,6 +276,7 @@ def learn_from_rollouts(
         parts={"rollouts": rollouts, "kl": controller, "baseline": baseline, **remote, **(parts or {})},
         watch=watch,
         guards=loop_guards(config.guards),
+        cycle=each,
     )
     return {"prompts": len(setting.prompts), "held_out_prompts": len(setting.held_out), **facts}
 

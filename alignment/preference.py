@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from alignment import loop
+from alignment import dry, loop
 from alignment.config import Job, JobError, PreferenceConfig
 from alignment.config.preferences import REFERENCE_FREE
 from alignment.data.batches import batch_at, step_count
@@ -35,6 +35,7 @@ from alignment.objectives.unpaired import Example
 
 VALIDATION_SHARE = 0.05  # of the training rows, by groups: they choose the best weights, as the test pairs must not
 VALIDATION_ROWS = 96
+DRY_ROWS = 64  # texts that a dry run asks the reference for
 
 Item = EncodedPair | Example
 
@@ -186,10 +187,22 @@ def references(
     if config.loss in REFERENCE_FREE:
         return None, None
     rows = kind.rows_of([*data.train, *data.validation])
+    if job.dry_run:
+        known = timed_reference(job, model, rows, passes).to(model.device).view(-1, 2)
+        return known[: len(data.train)], known[len(data.train) :]
     cache, precision = config.reference_cache, passes.precision
     known = cached_reference(job, cache, rows, precision, lambda: frozen_logprobs(model, rows, passes))
     known = known.to(model.device).view(-1, 2)
     return known[: len(data.train)], known[len(data.train) :]
+
+
+def timed_reference(job: Job, model: PreTrainedModel, rows: Sequence[Any], passes: Passes) -> Tensor:
+    """Log-probabilities of some rows, again and again in the place of the others': a dry run only needs their time."""
+    some, took = rows[:DRY_ROWS], []
+    with dry.timed(took):
+        known = frozen_logprobs(model, some, passes)
+    dry.leave_out(job.output, dry.mean(took) * (len(rows) / len(some) - 1))
+    return known.repeat(-(-len(rows) // len(some)))[: len(rows)]
 
 
 def guards_of(config: PreferenceConfig) -> list[Guard]:

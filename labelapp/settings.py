@@ -120,7 +120,10 @@ CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2}
 CELERY_TASK_DEFAULT_QUEUE = f"{NAMESPACE}default"
 TRAINING_QUEUE = f"{NAMESPACE}training"
-CELERY_TASK_ROUTES = {"labelapp.tasks.supervise_round": {"queue": TRAINING_QUEUE}}
+CELERY_TASK_ROUTES = {  # what starts a trainer; a dry run measures the machine that will train
+    "labelapp.tasks.supervise_round": {"queue": TRAINING_QUEUE},
+    "labelapp.tasks.run_estimate": {"queue": TRAINING_QUEUE},
+}
 TRAINING_THREADS = env.int("TRAINING_THREADS", default=os.cpu_count() or 1)
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False

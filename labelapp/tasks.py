@@ -7,7 +7,7 @@ from celery.signals import worker_shutting_down
 
 from labelapp.datasets import bulk, counts
 from labelapp.labeling.overview import counting as queue_health
-from labelapp.rounds import lease, schedule, trials
+from labelapp.rounds import dry_runs, lease, schedule, trials
 from labelapp.rounds.notices import outbox
 from labelapp.rounds.supervise import supervise_round as supervise
 
@@ -24,6 +24,11 @@ def stop_supervising(**_) -> None:
 @shared_task(name="labelapp.tasks.supervise_round", acks_late=False)
 def supervise_round(round_id: int) -> None:
     supervise(round_id, stopping=stopping.is_set)
+
+
+@shared_task(name="labelapp.tasks.run_estimate", acks_late=False)
+def run_estimate(estimate_id: int) -> None:
+    dry_runs.run_estimate(estimate_id)
 
 
 @shared_task(name="labelapp.tasks.reconcile")

@@ -51,6 +51,7 @@ class Job:
     seed: int = 0
     resume_from: str | None = None
     threads: int = 0  # 0: torch's own choice
+    dry_run: bool = False  # only a few steps, to learn what the whole would take
 
     @classmethod
     def load(cls, path: str | Path) -> Job:

@@ -34,6 +34,8 @@ from alignment.sampling.judge import judged, load_judge
 
 Tick = Callable[..., None]  # tick(pieces still to come, name of the work)
 
+SAMPLING = "samples of policy and parent"  # what the phase is called
+
 
 class Prompt(NamedTuple):
     id: Any
@@ -67,7 +69,7 @@ def compare_policies(
             texts = [(prompt.messages, made.text) for (prompt, _), made in zip(part, samples, strict=True)]
             found += list(zip(samples, judged(judge, texts, config.max_length).tolist(), strict=True))
         drift += log_ratios(policy, parent, ids, made[0], config, tokenizer.pad_token_id)
-        tick(len(parts) - number, "samples of policy and parent")
+        tick(len(parts) - number, SAMPLING)
     a, b = (Answers([s for s, _ in rows], np.asarray([r for _, r in rows])) for rows in (ours, theirs))
     groups = [prompt.id for prompt, _ in repeated]
     items = [item_of(prompt.messages, number) for prompt, number in repeated]

@@ -4,6 +4,7 @@ from labelapp.models.people import Consent, Invitation, Membership, User, WorkDa
 from labelapp.models.projects import ConsentVersion, GuidelineVersion, Project, ProtocolVersion
 from labelapp.models.prompts import Completion, Prompt, message_hash, text_hash
 from labelapp.models.comparisons import Batch, Comparison, ComparisonCompletion, Draft, Skip, Slot
+from labelapp.models.compute import Booking, Estimate
 from labelapp.models.counts import BulkChange, LabelerPace, ProjectCounts, QueueHealth, WorkHour
 from labelapp.models.judgments import Judgment, Review
 from labelapp.models.snapshots import Snapshot
@@ -25,6 +26,7 @@ __all__ = [
     "Audit",
     "AuditMetric",
     "Batch",
+    "Booking",
     "BulkChange",
     "ChatSide",
     "ChatTurn",
@@ -39,6 +41,7 @@ __all__ = [
     "DeploymentEvent",
     "Draft",
     "EngineVersion",
+    "Estimate",
     "GateOverride",
     "GateRule",
     "GateSettings",

@@ -31,6 +31,14 @@ class Project(models.Model):
     minimum_seconds = models.FloatField(default=0, help_text="How long an item must be on screen before an answer.")
     hourly_cost = models.DecimalField(max_digits=8, decimal_places=2, null=True, blank=True)
     currency = models.CharField(max_length=3, default="EUR")
+    cpu_hour_price = models.DecimalField(max_digits=10, decimal_places=4, default=0)
+    gpu_hour_price = models.DecimalField(max_digits=10, decimal_places=4, default=0)
+    budget_device_hours = models.DecimalField(
+        max_digits=10, decimal_places=2, null=True, blank=True, help_text="Of a calendar month. Empty: no limit."
+    )
+    budget_money = models.DecimalField(
+        max_digits=12, decimal_places=2, null=True, blank=True, help_text="Of a calendar month. Empty: no limit."
+    )
     consent_version = models.ForeignKey(
         "labelapp.ConsentVersion", models.PROTECT, null=True, blank=True, related_name="+",
         help_text="What a labeler must have accepted; none where empty.",
@@ -56,6 +64,14 @@ class Project(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(quiz_right__lte=models.F("quiz_items")), name="project_quiz_can_be_passed"
+            ),
+            models.CheckConstraint(
+                condition=Q(cpu_hour_price__gte=0, gpu_hour_price__gte=0), name="project_hours_cost_nothing_or_more"
+            ),
+            models.CheckConstraint(
+                condition=(Q(budget_device_hours__isnull=True) | Q(budget_device_hours__gte=0))
+                & (Q(budget_money__isnull=True) | Q(budget_money__gte=0)),
+                name="project_budgets_are_not_negative",
             ),
             models.CheckConstraint(
                 condition=Q(minimum_seconds__gte=0, minimum_seconds__lte=120),

@@ -1,5 +1,7 @@
 """One run of the pipeline, its stages, and everything it reported."""
 
+from datetime import timedelta
+
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
@@ -48,6 +50,10 @@ class Round(models.Model):
     owner = models.CharField(max_length=120, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
     heartbeat_at = models.DateTimeField(null=True, blank=True)
+    device_time = models.DurationField(
+        default=timedelta, help_text="How long workers held the round so far, every attempt of it, by their heartbeats."
+    )
+    expected = models.JSONField(null=True, blank=True, help_text="What it was reckoned to take; see rounds.budget.")
     rung_at = models.DateTimeField(null=True, blank=True, help_text="When the doorbell was last rung.")
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
     error_code = models.CharField(max_length=40, blank=True)

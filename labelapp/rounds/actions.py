@@ -2,6 +2,7 @@
 
 import json
 import random
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,14 @@ from labelapp.celery import ring
 from labelapp.models import Project, Prompt, RecipeVersion, Round, RoundEvent, Snapshot, Stage, User, Version
 from labelapp.models.rounds import ACTIVE_STATES
 from labelapp.rounds.artifacts import look_over, write_prompts
+from labelapp.rounds.budget import Expected, book_round, refuse_over_budget
+from labelapp.rounds.estimate import expected_of, plan_digest
 from labelapp.rounds.notices.outbox import announce
 from labelapp.rounds.presets import USUAL
-from labelapp.rounds.saved import plan_preset, plan_saved
+from labelapp.rounds.refusals import LaunchRefused
+from labelapp.rounds.saved import Plan, plan_preset, plan_saved
 
 SUPERVISE = "labelapp.tasks.supervise_round"
-
-
-class LaunchRefused(Exception):
-    """The round cannot be launched as asked. The message is a sentence; `field` names the input it concerns."""
-
-    field = ""
 
 
 class RoundAlreadyActive(LaunchRefused):
@@ -66,16 +64,11 @@ def launch_round(
     saved: runs as it was saved; then recipe, mitigation and changes are not looked at.
     why: of a round that nobody launched, in words.
 
-    Refuses with RoundAlreadyActive, SnapshotRefused, ParentRefused or recipes.OptionRefused.
+    Refuses with RoundAlreadyActive, SnapshotRefused, ParentRefused, refusals.BudgetRefused or recipes.OptionRefused.
     """
     plan = plan_saved(saved) if saved else plan_preset(recipe, mitigation=mitigation, changes=changes)
-    stages = plan.stages
-    refuse_unusable_snapshot(project, snapshot)
-    refuse_unusable_parent(project, parent)
-    refuse_missing_safety(stages, snapshot)
-    ask_held_out_prompts(stages, snapshot, seed)
-    if not plan.mitigation and (earlier := earlier_reward(project)):
-        compare_with(stages, earlier)
+    expected = expected_of(project=project, plan=plan, snapshot=snapshot, parent=parent)
+    stages = ready_stages(project, plan, snapshot, parent, seed)
     return queue_round(
         project=project,
         kind=Round.Kind.TRAINING,
@@ -87,7 +80,21 @@ def launch_round(
         seed=seed,
         by=by,
         why=why,
+        expected=expected,
+        plan=plan_digest(plan.stages),
     )
+
+
+def ready_stages(project: Project, plan: Plan, snapshot: Snapshot, parent: Version, seed: int) -> list[dict[str, Any]]:
+    """The plan's specs with what this data and these models add to them. Raises SnapshotRefused or ParentRefused."""
+    refuse_unusable_snapshot(project, snapshot)
+    refuse_unusable_parent(project, parent)
+    refuse_missing_safety(plan.stages, snapshot)
+    stages = deepcopy(plan.stages)
+    ask_held_out_prompts(stages, snapshot, seed)
+    if not plan.mitigation and (earlier := earlier_reward(project)):
+        compare_with(stages, earlier)
+    return stages
 
 
 def usual_parent(project: Project) -> Version | None:
@@ -135,12 +142,27 @@ def ask_held_out_prompts(stages: list[dict], snapshot: Snapshot, seed: int) -> N
 
 
 def queue_round(
-    *, project: Project, kind: str, recipe: dict, by: User | None = None, why: str = "", **fields
+    *,
+    project: Project,
+    kind: str,
+    recipe: dict,
+    by: User | None = None,
+    why: str = "",
+    expected: Expected | None = None,
+    plan: str = "",
+    **fields,
 ) -> Round:
-    """Number and store a round with its stages, and ring. The database refuses a second active one of its kind."""
+    """Number and store a round with its stages, and ring. The database refuses a second active one of its kind.
+
+    plan: digest of its stages, by which a later launch finds what this round took.
+
+    Refuses with RoundAlreadyActive, and with BudgetRefused where the month's budget does not hold what is expected.
+    """
     try:
         with transaction.atomic():
-            project.lock()  # one number after the other
+            project.lock()  # one number after the other, and one look at the budget
+            refuse_over_budget(project, expected, must_know=kind == Round.Kind.TRAINING)
+            fields["expected"] = expected._asdict() if expected else {"plan": plan}
             last = project.rounds.aggregate(last=Max("number"))["last"] or 0
             round = Round.objects.create(
                 project=project, kind=kind, recipe=recipe, number=last + 1, created_by=by, rung_at=Now(), **fields
@@ -169,6 +191,7 @@ def request_cancel(*, round: Round, by: User | None = None) -> Round:
             state=Round.State.CANCELLED, cancel_requested_at=Now(), finished_at=Now()
         )
         round.stages.exclude(state=Stage.State.DONE).update(state=Stage.State.CANCELLED)
+        book_round(round)
         announce(RoundEvent.objects.create(round=round, kind="cancelled", by=by, detail={"while": "queued"}))
     elif round.state == Round.State.RUNNING:
         if round.cancel_requested_at is None:

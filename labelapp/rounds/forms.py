@@ -1,6 +1,7 @@
 """The launch form: what is trained, on what, from where; the numbers behind a fold."""
 
 import json
+import re
 from typing import Any
 
 from django import forms
@@ -105,6 +106,40 @@ def snapshot_label(snapshot: Snapshot) -> str:
 
 def version_label(version: Version) -> str:
     return f"{version.name} · {version.state}"
+
+
+class ComputeForm(forms.ModelForm):
+    """What an hour of a machine costs, and how much a month may take."""
+
+    class Meta:
+        model = Project
+        fields = ["cpu_hour_price", "gpu_hour_price", "currency", "budget_device_hours", "budget_money"]
+        labels = {
+            "cpu_hour_price": "Price of an hour on CPU",
+            "gpu_hour_price": "Price of a GPU-hour",
+            "budget_device_hours": "Device-hours a month",
+            "budget_money": "Money a month",
+        }
+        help_texts = {
+            "cpu_hour_price": "0: no money is reckoned for it.",
+            "gpu_hour_price": "0: no money is reckoned for it.",
+            "currency": "Three letters such as EUR or USD, for labeling too.",
+            "budget_device_hours": "Empty: no limit.",
+            "budget_money": "Empty: no limit.",
+        }
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, label_suffix="", **kwargs)
+        for name, field in self.fields.items():
+            if name != "currency":
+                field.min_value = 0
+                field.widget.attrs |= {"min": "0", "step": "any"}
+
+    def clean_currency(self) -> str:
+        currency = self.cleaned_data["currency"].upper()
+        if not re.fullmatch("[A-Z]{3}", currency):
+            raise forms.ValidationError(f"A currency is three letters such as EUR, not {currency!r}.")
+        return currency
 
 
 class ScheduleForm(forms.ModelForm):

@@ -10,12 +10,13 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from django.db import connection, transaction
-from django.db.models import F, Q
+from django.db.models import Case, DurationField, F, Q, When
 from django.db.models.functions import Coalesce, Now
 
 from labelapp.celery import ring
 from labelapp.models import Round, RoundEvent, Stage
 from labelapp.rounds.actions import SUPERVISE
+from labelapp.rounds.budget import book_round
 from labelapp.rounds.notices.outbox import announce
 
 LEASE = timedelta(seconds=30)
@@ -26,6 +27,11 @@ RECONCILER_LOCK = 0x726F756E64  # "round"; one reconciler at a time, whoever com
 LOST = "The worker was lost {attempts} times in this round. Its log says how far it came; launch the round again."
 
 State = Round.State
+HELD = Q(state=State.RUNNING, lease_until__gt=Now())  # after its end nobody can say how long the worker still worked
+HELD_TIME = Case(
+    When(HELD, then=F("device_time") + (Now() - F("heartbeat_at"))), default=F("device_time"),
+    output_field=DurationField(),
+)  # fmt: skip
 
 
 class LeaseLost(Exception):
@@ -61,7 +67,7 @@ def claim(round_id: int, *, owner: str) -> Claim | None:
 
 def beat(held: Claim) -> bool:
     """Prolong the lease; False when the round is no longer ours."""
-    return bool(mine(held).update(lease_until=Now() + LEASE, heartbeat_at=Now()))
+    return bool(mine(held).update(lease_until=Now() + LEASE, device_time=HELD_TIME, heartbeat_at=Now()))
 
 
 def mine(held: Claim):
@@ -86,11 +92,12 @@ def record(round: Round, kind: str, *, by=None, **detail) -> RoundEvent:
 def close(round: Round, state: str, *, code: str = "", error: str = "") -> None:
     """End a round inside a fenced transaction: its state, its unfinished stages and the event."""
     Round.objects.filter(pk=round.pk).update(
-        state=state, error_code=code, error=error, finished_at=Now(), lease_until=None
+        state=state, error_code=code, error=error, finished_at=Now(), lease_until=None, device_time=HELD_TIME
     )
     unfinished = {State.FAILED: Stage.State.FAILED}.get(state, Stage.State.CANCELLED)
     round.stages.filter(state=Stage.State.RUNNING).update(state=unfinished, finished_at=Now())
     round.stages.filter(state=Stage.State.WAITING).update(state=Stage.State.CANCELLED)
+    book_round(round)
     announce(record(round, state, **({"code": code, "error": error} if code else {})))
 
 
@@ -115,7 +122,9 @@ def retry(held: Claim, *, code: str, reason: str) -> None:
 
 
 def requeue(round: Round, kind: str, **detail) -> None:
-    Round.objects.filter(pk=round.pk).update(state=State.QUEUED, lease_until=None, owner="", rung_at=Now())
+    Round.objects.filter(pk=round.pk).update(
+        state=State.QUEUED, lease_until=None, owner="", rung_at=Now(), device_time=HELD_TIME
+    )
     round.stages.filter(state=Stage.State.RUNNING).update(state=Stage.State.WAITING)
     record(round, kind, **detail)
     ring(SUPERVISE, round.pk)

@@ -29,6 +29,7 @@ from labelapp.models import (
 )
 from labelapp.rounds.actions import LaunchRefused, queue_round
 from labelapp.rounds.artifacts import look_over, write_prompts
+from labelapp.rounds.budget import Expected
 from labelapp.rounds.failures import StageFailed
 from labelapp.rounds.promote import deployment_of
 
@@ -122,8 +123,19 @@ def sample_comparisons(
         "propensity": len(chosen) / len(eligible),
     }
     return queue_round(
-        project=project, kind=Round.Kind.SAMPLING, recipe=recipe, parent=rivals.promoted, seed=seed, by=by
-    )
+        project=project, kind=Round.Kind.SAMPLING, recipe=recipe, parent=rivals.promoted, seed=seed, by=by,
+        expected=expected_sampling(project, len(chosen)),
+    )  # fmt: skip
+
+
+def expected_sampling(project: Project, prompts: int) -> Expected | None:
+    """As the newest sampling round took, a prompt; None before the first."""
+    done = project.rounds.filter(kind=Round.Kind.SAMPLING, state=Round.State.DONE, booking__isnull=False)
+    if (last := done.select_related("booking").first()) is None:
+        return None
+    seconds = last.booking.device_seconds * prompts / max(1, len(last.recipe["prompts"]))
+    source = f"round {last.number}, by its prompts"
+    return Expected("", seconds, last.booking.device, last.booking.peak_bytes or 0, source)
 
 
 def fresh_prompts(project: Project, rivals: Rivals):

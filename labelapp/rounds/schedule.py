@@ -15,11 +15,15 @@ from django.utils import timezone
 
 from labelapp.datasets.actions import NothingToFreeze, freeze_snapshot
 from labelapp.datasets.counts import project_counts
-from labelapp.models import Round, Schedule, User
+from labelapp.models import Estimate, Round, Schedule, User
 from labelapp.models.rounds import ACTIVE_STATES
 from labelapp.rounds.actions import LaunchRefused, launch_round, usual_parent
 from labelapp.rounds.automatic import promote_if_passed
+from labelapp.rounds.budget import has_budget
+from labelapp.rounds.dry_runs import is_lost, order_estimate
+from labelapp.rounds.estimate import expected_of, plan_digest
 from labelapp.rounds.recipes import OptionRefused, read_settings
+from labelapp.rounds.saved import Plan, plan_preset, plan_saved
 
 PATIENCE = timedelta(minutes=15)  # for freezing and launching
 log = structlog.get_logger(__name__)
@@ -98,11 +102,12 @@ def run(schedule: Schedule, reason: str) -> None:
             return settle(schedule, judgments, f"No judgment has changed since round {schedule.last_round.number}.")
         if (parent := usual_parent(project)) is None:
             return settle(schedule, judgments, "There is no policy to start from; import one.")
+        start = {"project": project, "snapshot": snapshot, "parent": parent}
+        if has_budget(project) and expected_of(plan=plan_of(schedule), **start) is None:
+            return run_dry_first(schedule, judgments, reason, start)
         with transaction.atomic():
             round = launch_round(
-                project=project,
-                snapshot=snapshot,
-                parent=parent,
+                **start,
                 recipe=schedule.recipe,
                 mitigation=schedule.mitigation,
                 changes=read_settings(schedule.further),
@@ -112,6 +117,26 @@ def run(schedule: Schedule, reason: str) -> None:
             settle(schedule, judgments, f"Round {round.number} was launched after {reason}.", last_round=round)
     except (NothingToFreeze, LaunchRefused, OptionRefused) as refusal:
         settle(schedule, judgments, f"No round was launched after {reason}: {refusal}")
+
+
+def plan_of(schedule: Schedule) -> Plan:
+    if schedule.recipe_version:
+        return plan_saved(schedule.recipe_version)
+    changes = read_settings(schedule.further)
+    return plan_preset(schedule.recipe, mitigation=schedule.mitigation, changes=changes)
+
+
+def run_dry_first(schedule: Schedule, judgments: int, reason: str, start: dict) -> None:
+    """With a budget, nothing is launched of which nobody knows what it takes: a worker runs it dry, and a later tick
+    finds what that took. A dry run that failed since this was due is the end of it."""
+    plan = plan_of(schedule)
+    last = schedule.project.estimates.filter(plan=plan_digest(plan.stages), created_at__gte=schedule.looked_at).first()
+    if last and last.state == Estimate.State.FAILED:
+        return settle(schedule, judgments, f"No round was launched after {reason}: {last.error}")
+    if last is None or is_lost(last):
+        order_estimate(plan=plan, **start)
+    outcome = f"After {reason} the round is run dry first, as the project has a budget; it is launched after that."
+    Schedule.objects.filter(pk=schedule.pk).update(busy_until=None, outcome=outcome)
 
 
 def settle(schedule: Schedule, judgments: int, outcome: str, **more) -> None:

@@ -2,12 +2,14 @@
 
 from django.urls import path
 
-from labelapp.rounds import events, launch_views, recipe_views, views
+from labelapp.rounds import compute_views, events, launch_views, recipe_views, views
 from labelapp.rounds.notices import views as notices
 
 urlpatterns = [
     path("rounds/", views.rounds, name="rounds"),
     path("rounds/new/", launch_views.round_new, name="round_new"),
+    path("rounds/estimates/<int:estimate>/", launch_views.round_estimate, name="round_estimate"),
+    path("rounds/compute/", compute_views.compute, name="rounds_compute"),
     path("rounds/recipes/", recipe_views.recipes, name="recipes"),
     path("rounds/recipes/<int:version>/clone/", recipe_views.recipe_clone, name="recipe_clone"),
     path("rounds/compare/", recipe_views.compare, name="rounds_compare"),

@@ -13,6 +13,7 @@ from labelapp.models import MetricRow, Project, Round, Schedule, Stage
 from labelapp.rounds import moved, overview, schedule
 from labelapp.rounds.actions import RoundIsOver, request_cancel
 from labelapp.rounds.artifacts import PUBLISHED
+from labelapp.rounds.compute import lines_of
 from labelapp.rounds.forms import ScheduleForm
 from labelapp.rounds.presets import USUAL
 from labelapp.rounds.trainer import tail
@@ -63,6 +64,7 @@ def round_page(request: HttpRequest, project: Project, number: int) -> HttpRespo
         "over": overview.is_over(found),
         "duration": overview.duration_of(found),
         "views": views,
+        "compute": lines_of(found),
         "plots": overview.plotted_stages(views),
         "outcomes": overview.outcomes(found),
         "versions": found.versions.order_by("pk"),

@@ -7,7 +7,7 @@ from django import template
 from django.contrib.humanize.templatetags.humanize import intcomma
 
 from labelapp.models import Project, RoundEvent
-from labelapp.rounds import figures
+from labelapp.rounds import checks, figures
 from labelapp.rounds.moved import in_words, points_of
 from labelapp.rounds.presets import LABELS, PRESETS
 
@@ -62,6 +62,12 @@ def stage_label(name: str) -> str:
 def preset_title(name: str) -> str:
     """What a preset is called; one that no longer ships by its own name."""
     return PRESETS[name].title if name in PRESETS else name
+
+
+@register.filter
+def size(count: int | None) -> str:
+    """Bytes for a person; empty where they are not known."""
+    return checks.size(count) if count else ""
 
 
 @register.filter

@@ -6,12 +6,16 @@ import time
 from django.core.management.base import BaseCommand, CommandError
 
 from labelapp.management.asking import person_named, project_named
-from labelapp.models import Project, RecipeVersion, Round, Snapshot, Version
+from labelapp.models import Estimate, Project, RecipeVersion, Round, Snapshot, Version
 from labelapp.rounds.actions import LaunchRefused, launch_round, usual_parent
+from labelapp.rounds.budget import Expected, has_budget, has_prices, hours_text, money_of, money_text
+from labelapp.rounds.checks import size
+from labelapp.rounds.dry_runs import order_estimate
+from labelapp.rounds.estimate import by_dry_run, expected_of
 from labelapp.rounds.overview import is_over
 from labelapp.rounds.presets import PRESETS, USUAL
 from labelapp.rounds.recipes import OptionRefused, read_changes
-from labelapp.rounds.saved import versions_of
+from labelapp.rounds.saved import plan_preset, plan_saved, versions_of
 from labelapp.rounds.story import told_round
 
 LOOK_SECONDS = 1.0
@@ -29,6 +33,7 @@ class Command(BaseCommand):
         parser.add_argument("--mitigation", action="store_true", help="counterfactual penalty, with a baseline arm")
         parser.add_argument("--seed", type=int, default=0)
         parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="as preference.beta=0.2")
+        parser.add_argument("--estimate", action="store_true", help="only run it dry, and say what it would take")
         parser.add_argument("--by", metavar="USERNAME", help="the person who does this")
         parser.add_argument("--wait", action="store_true", help="wait for the end; exit code 1 unless it is done")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -36,17 +41,16 @@ class Command(BaseCommand):
     def handle(self, *, project: str, recipe: str, mitigation: bool, seed: int, wait: bool, **options) -> None:
         found, by = project_named(project), person_named(options["by"])
         try:
-            round = launch_round(
-                project=found,
-                recipe=recipe,
-                snapshot=find_snapshot(found, options["snapshot"]),
-                parent=find_parent(found, options["parent"]),
-                mitigation=mitigation,
-                seed=seed,
-                by=by,
-                changes=read_changes(options["set"]),
-                saved=find_saved(found, options["saved"], options["set"]),
-            )
+            what = {"recipe": recipe, "mitigation": mitigation, "changes": read_changes(options["set"])}
+            saved = find_saved(found, options["saved"], options["set"])
+            plan = plan_saved(saved) if saved else plan_preset(recipe, mitigation=mitigation, changes=what["changes"])
+            start = {"project": found, "snapshot": find_snapshot(found, options["snapshot"])}
+            start["parent"] = find_parent(found, options["parent"])
+            if options["estimate"] or (has_budget(found) and expected_of(plan=plan, **start) is None):
+                self.say_estimate(order_estimate(plan=plan, **start, seed=seed, by=by, now=True), options["json"])
+                if options["estimate"]:
+                    return
+            round = launch_round(**start, **what, saved=saved, seed=seed, by=by)
         except (LaunchRefused, OptionRefused) as refusal:
             raise CommandError(str(refusal)) from refusal
         if wait:
@@ -55,6 +59,27 @@ class Command(BaseCommand):
         self.stdout.write(json.dumps(story) if options["json"] else f"Round {round.number} is {round.state}.")
         if wait and round.state != Round.State.DONE:
             raise CommandError(round.error or f"The round ended {round.state}.")
+
+
+    def say_estimate(self, estimate: Estimate, as_json: bool) -> None:
+        """Raises CommandError where the dry run failed."""
+        if estimate.state != Estimate.State.DONE:
+            raise CommandError(estimate.error or f"The dry run is {estimate.state}.")
+        if as_json:
+            return self.stdout.write(json.dumps(estimate.found))
+        expected = by_dry_run(estimate)
+        for check in estimate.found["checks"]:
+            self.stdout.write(f"{check['name']}: {check['text']}")
+        self.stdout.write(
+            f"About {hours_text(expected.device_hours)} of {expected.device}, {cost_text(estimate.project, expected)}"
+            f"{size(expected.peak_bytes)} of memory at most."
+        )
+
+
+def cost_text(project: Project, expected: Expected) -> str:
+    """Such as "1.20 EUR, "; nothing where hours have no price."""
+    money = money_of(project, expected.device, expected.device_seconds)
+    return f"{money_text(money, project.currency)}, " if has_prices(project) else ""
 
 
 def find_snapshot(project: Project, digest: str) -> Snapshot:
