@@ -10,7 +10,7 @@ import psutil
 from django.conf import settings
 
 from labelapp.models import Estimate, Snapshot
-from labelapp.rounds.memory import FP32, memory_of, shape_of
+from labelapp.rounds.memory import FP32, mean_row_tokens, memory_of, shape_of
 from labelapp.rounds.presets import LABELS
 
 FINE, WARN, BAD = "pass", "warn", "block"
@@ -25,7 +25,7 @@ def checks_of(estimate: Estimate) -> list[dict[str, str]]:
         check_pairs(estimate.snapshot),
         check_overlap(estimate.snapshot),
         check_disk(estimate.parent.path, estimate.stages),
-        check_memory(estimate.parent.path, estimate.stages),
+        check_memory(estimate.parent.path, estimate.stages, Path(estimate.snapshot.path) / "pairs-train.jsonl"),
     ]
 
 
@@ -77,11 +77,13 @@ def disk_bytes(parent: str, stages: list[dict]) -> int:
     return weights * (train + WRITTEN - 1 if train else 0) + 2**26
 
 
-def check_memory(parent: str, stages: list[dict]) -> dict[str, str]:
+def check_memory(parent: str, stages: list[dict], pairs: Path) -> dict[str, str]:
     """The stage that needs most, by the formula, against this machine's memory. It only warns: a GPU has its own."""
     try:
-        shape = shape_of(parent)
-        needs = {spec["name"]: memory_of(shape, spec["stage"], spec["config"]).total for spec in stages}
+        shape, tokens = shape_of(parent), mean_row_tokens(pairs)
+        needs = {
+            spec["name"]: memory_of(shape, spec["stage"], spec["config"], row_tokens=tokens).total for spec in stages
+        }
     except (OSError, ValueError, KeyError) as error:
         return told("Memory", WARN, f"How much is needed cannot be reckoned: {error}.")
     most = max(needs, key=needs.get)

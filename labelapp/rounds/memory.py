@@ -3,6 +3,7 @@
 import json
 import math
 import struct
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,10 @@ FP32 = 4  # bytes of a number: weights, gradients and moments
 PROGRAM = 450 * 2**20  # Python with torch and transformers, before any model
 MICRO_TOKENS = 16384  # of a pass; see alignment.models.scores
 LOGIT_TOKENS = 4096  # whose logits exist at once
+MEASURED_TOKENS = 4096  # of a pass that leaves nothing for a backward one
+LOOKED_AT = 256  # rows
+PARTS = ("prompt", "chosen", "rejected")
+CHARACTERS = 3  # of a token: of the demo's small vocabulary 2.9; larger ones say more with each
 ONLINE = {"online_dpo", "grpo", "ppo", "safe", "safe_ppo"}
 # Models of the parent's size that a stage holds at once, and how many of them learn.
 HELD = {
@@ -47,18 +52,22 @@ class Memory(NamedTuple):
         return sum(self)
 
 
-def memory_of(shape: Shape, stage: str, config: dict[str, Any]) -> Memory:
+def memory_of(shape: Shape, stage: str, config: dict[str, Any], *, row_tokens: float = 0) -> Memory:
     """Peak bytes of a stage: program + weights + gradients + AdamW's moments + activations of one pass.
 
     With P parameters, M models held and L of them learning (see HELD), T trained parameters (P, or those of the
     adapter), n tokens in a pass, w, i, d the width, inner width and depth, v the vocabulary, k logits at once:
 
         weights      4 M P        gradients  4 L T        moments  8 L T
-        activations  4 n d (10 w + 4 i) + 4 * 3 k v for a stage that learns; of one layer for a stage that does not
+        activations  4 n d (10 w + 4 i) + 4 * 3 k v
 
     A layer keeps about ten vectors of the width (norms, query, key, value, attention, residuals) and four of the inner
-    width for its backward pass; with activation checkpointing one of the width, and one layer's rest. An adapter in an
-    online stage stands on the policy itself, which then is the reference too.
+    width for its backward pass; an adapter's own products about as many again. With activation checkpointing it is one
+    vector of the width a layer, and the rest of one layer; in a stage that learns nothing, of one layer alone. A reward
+    model has no logits. An adapter in an online stage stands on the policy, which is then the reference too.
+
+    Args:
+        row_tokens: of a training row, both answers and the prompt once; 0: as long as the settings allow.
 
     Source: Korthikanti et al. 2022, arXiv:2205.05198, eq. 2, for a gated feed-forward part without attention matrices;
     checked against measured peaks in tests/rounds/test_memory.py and docs/rounds.md.
@@ -67,35 +76,44 @@ def memory_of(shape: Shape, stage: str, config: dict[str, Any]) -> Memory:
     held, learning = HELD[stage]
     lora, plan = getattr(built, "lora", None), getattr(built, "optimization", None)
     trained = shape.adapter_parameters * lora.rank if lora else shape.parameters
-    held -= 1 if lora and stage in ONLINE else 0
-    tokens = min(MICRO_TOKENS, tokens_of_step(built, shape))
+    tokens = min(MICRO_TOKENS, tokens_of_step(built, shape, row_tokens)) if learning else MEASURED_TOKENS
     return Memory(
         program=PROGRAM,
-        weights=FP32 * held * shape.parameters,
+        weights=FP32 * (held - (1 if lora and stage in ONLINE else 0)) * shape.parameters,
         gradients=FP32 * learning * trained,
         moments=2 * FP32 * learning * trained,
-        activations=activations(shape, tokens, layers=layers_kept(shape, learning, plan)),
+        activations=(2 if lora else 1) * layer_bytes(shape, tokens, layers_kept(shape, learning, plan))
+        + (0 if stage == "reward" else 3 * FP32 * min(tokens, LOGIT_TOKENS) * shape.vocabulary),
     )
 
 
 def layers_kept(shape: Shape, learning: int, plan: Any) -> float:
-    """Layers whose parts are held at once."""
-    if not learning or plan is None:
+    """Layers whose parts are held at once, of every model that learns."""
+    if not learning:
         return 1
     part = shape.width / (10 * shape.width + 4 * shape.inner)
-    return 1 + shape.depth * part if plan.activation_checkpointing else shape.depth
+    return learning * (1 + shape.depth * part if plan.activation_checkpointing else shape.depth)
 
 
-def activations(shape: Shape, tokens: int, *, layers: float) -> int:
-    body = FP32 * tokens * layers * (10 * shape.width + 4 * shape.inner)
-    return math.ceil(body + 3 * FP32 * min(tokens, LOGIT_TOKENS) * shape.vocabulary)
+def layer_bytes(shape: Shape, tokens: float, layers: float) -> int:
+    return math.ceil(FP32 * tokens * layers * (10 * shape.width + 4 * shape.inner))
 
 
-def tokens_of_step(config: Any, shape: Shape) -> int:
-    """The tokens of an optimizer step, or of a batch of answers, if every text were as long as it may be."""
-    rows = config.optimization.batch_size if hasattr(config, "optimization") else getattr(config, "batch_size", 16)
-    longest = min(getattr(config, "max_length", shape.context), shape.context)
-    return max(1, 2 * rows * longest)
+def tokens_of_step(config: Any, shape: Shape, row_tokens: float) -> float:
+    """Of an optimizer step: rows of the data, or answers that the policy has just written."""
+    rows = config.optimization.batch_size
+    if hasattr(config, "sampling"):
+        return rows * min(config.sampling.max_new_tokens, shape.context)
+    longest = 2 * min(getattr(config, "max_length", shape.context), shape.context)
+    return rows * min(row_tokens or longest, longest)
+
+
+def mean_row_tokens(pairs: str | Path) -> float:
+    """Of the first rows of a pairs file: characters of the prompt and both answers, as tokens."""
+    with open(pairs) as lines:
+        rows = [json.loads(line) for line in islice(lines, LOOKED_AT)]
+    texts = [len(turn["content"]) for row in rows for part in PARTS for turn in row.get(part, [])]
+    return sum(texts) / max(1, len(rows)) / CHARACTERS
 
 
 def shape_of(checkpoint: str | Path) -> Shape:

@@ -296,7 +296,7 @@ def test_the_database_refuses_bookings_that_cannot_be(project, fields, constrain
 
 @pytest.mark.parametrize(
     ("rules", "constraint"),
-    [({"cpu_hour_price": -1}, "project_hours_cost_nothing"), ({"budget_money": -1}, "project_budgets_are_not_negative")],
+    [({"cpu_hour_price": -1}, "project_hours_cost_nothing"), ({"budget_money": -1}, "project_budgets_are_not")],
 )
 def test_the_database_refuses_prices_and_budgets_below_nothing(project, rules, constraint):
     with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
