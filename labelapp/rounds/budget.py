@@ -109,8 +109,10 @@ def sentence(spent: str, estimate: str, limit: str, expected: Expected | None) -
 
 
 def hours_text(hours: float) -> str:
-    """Such as "0.05 device-hours"."""
-    return f"{hours:,.3g} device-hour{'' if hours == 1 else 's'}" if hours < 1000 else f"{hours:,.0f} device-hours"
+    """Such as "0.05 device-hours": three digits that count, and never less than a thousandth."""
+    if 0 < hours < 0.001:
+        return "less than 0.001 device-hours"
+    return f"{hours:,.0f} device-hours" if hours >= 100 else f"{hours:.3g} device-hour{'' if hours == 1 else 's'}"
 
 
 def money_text(money: Decimal, currency: str) -> str:

@@ -13,7 +13,7 @@ from django.utils import timezone
 from labelapp.models import Booking, Estimate, Project, Round, Schedule
 from labelapp.rounds import lease, schedule
 from labelapp.rounds.actions import launch_round, queue_round, request_cancel
-from labelapp.rounds.budget import Expected, refuse_over_budget, spent_this_month
+from labelapp.rounds.budget import Expected, hours_text, refuse_over_budget, spent_this_month
 from labelapp.rounds.estimate import expected_of, plan_digest
 from labelapp.rounds.refusals import BudgetRefused
 from labelapp.rounds.saved import plan_preset
@@ -331,3 +331,12 @@ def test_the_rounds_page_shows_the_estimate_beside_what_it_took(client, given):
     lines = {line.name: line[1:] for line in client.get(f"/p/{project.slug}/rounds/1/").context["compute"]}
     assert lines["Device-hours"] == ("2 device-hours", "3 device-hours") and lines["Cost"] == ("4.00 EUR", "6.00 EUR")
     assert lines["Time of reward model"][0] == "2 h 0 min" and lines["Time of evaluate"][1] == "1 s"
+
+
+@pytest.mark.parametrize(
+    ("hours", "words"),
+    [(0, "0 device-hours"), (0.0004, "less than 0.001 device-hours"), (0.04567, "0.0457 device-hours"),
+     (1, "1 device-hour"), (1234.5, "1,234 device-hours")],
+)  # fmt: skip
+def test_device_hours_read_as_people_say_them(hours, words):
+    assert hours_text(hours) == words

@@ -108,7 +108,7 @@ def test_the_page_comes_back_with_the_same_settings_and_says_how_far_it_is(clien
              "checks": [{"name": "Disk", "verdict": "block", "text": "no room"}]}  # fmt: skip
     Estimate.objects.update(state="done", found=found, busy_until=None)
     part = client.get(f"/p/{given['project'].slug}/rounds/estimates/{estimate.pk}/").content.decode()
-    assert "1.5 device-hours of cpu" in part and "3.0 GB" in part and "no room" in part and "every 2s" not in part
+    assert "1.5 device-hours on cpu" in part and "3.0 GB" in part and "no room" in part and "every 2s" not in part
     assert "Cost" not in part  # nobody set a price
     type(given["project"]).objects.update(cpu_hour_price=2)
     assert "3.00 EUR" in client.get(answer.url).content.decode()
@@ -130,8 +130,7 @@ def test_the_shell_estimates_without_launching(given, capsys):
     changes = ["evaluate.bootstrap=100", "audit.bootstrap=100", "reward.optimization.batch_size=4"]
     call_command("launch", given["project"].slug, recipe="reward", estimate=True, set=changes)
     said = capsys.readouterr().out
-    assert "Data: 24 decisive pairs" in said and "of cpu, " in said and "EUR" not in said and not Round.objects.exists()
-    given["project"].snapshots.all()
+    assert "Data: 24 decisive pairs" in said and " of cpu, " in said and "EUR" not in said and not Round.objects.exists()
     with pytest.raises(CommandError, match="Freeze a snapshot first"):
         call_command("launch", make_project().slug, estimate=True)
 
