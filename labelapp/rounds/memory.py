@@ -11,7 +11,7 @@ from alignment.config import CONFIGS, build
 
 FP32 = 4  # bytes of a number: weights, gradients and moments
 PROGRAM = 450 * 2**20  # Python with torch and transformers, before any model
-MICRO_TOKENS = 16384  # of a pass; see alignment.models.scores
+MICRO_TOKENS = 4096  # of a pass on CPU; see alignment.data.batches
 LOGIT_TOKENS = 4096  # whose logits exist at once
 MEASURED_TOKENS = 4096  # of a pass that leaves nothing for a backward one
 LOOKED_AT = 256  # rows
@@ -53,7 +53,7 @@ class Memory(NamedTuple):
 
 
 def memory_of(shape: Shape, stage: str, config: dict[str, Any], *, row_tokens: float = 0) -> Memory:
-    """Peak bytes of a stage: program + weights + gradients + AdamW's moments + activations of one pass.
+    """Peak bytes of a stage on CPU: program + weights + gradients + AdamW's moments + activations of one pass.
 
     With P parameters, M models held and L of them learning (see HELD), T trained parameters (P, or those of the
     adapter), n tokens in a pass, w, i, d the width, inner width and depth, v the vocabulary, k logits at once:

@@ -16,7 +16,7 @@ TRIGGER = (
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('labelapp', '0014_gate'),
+        ('labelapp', '0015_trials'),
     ]
 
     operations = [
