@@ -16,7 +16,7 @@ TRIGGER = (
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('labelapp', '0015_trials'),
+        ('labelapp', '0016_notices'),
     ]
 
     operations = [
