@@ -13,6 +13,7 @@ from alignment.config import GenerateConfig, Job, JobError, Stopped
 from alignment.data.rows import read_jsonl
 from alignment.data.text import encode_prompt, load_tokenizer
 from alignment.loop import StopSignal
+from alignment.manifest import file_sha256
 from alignment.metrics import Metrics
 from alignment.models.checkpoints import load_policy
 from alignment.sampling.decode import Sample, sample, seed_of
@@ -46,7 +47,9 @@ def run(job: Job, config: GenerateConfig) -> dict[str, Any]:
         each = dry.mean(took) / len(rows)
         left_out = each * (asked - len(rows))
         dry.note(job.output, steps=asked, taken=len(rows), step_seconds=each, left_out=left_out)
-    return {"checkpoint": None, "metrics": summary(rows)}
+    path = Path(job.output) / ROWS
+    made = {"path": str(path), "sha256": file_sha256(path)}
+    return {"checkpoint": None, "metrics": summary(rows), "completions": made}
 
 
 def read_requests(config: GenerateConfig, tokenizer: PreTrainedTokenizerBase, seed: int) -> list[Request]:

@@ -24,7 +24,7 @@ from alignment.config.job import (  # noqa: F401
     require,
 )
 from alignment.config.language import PretrainConfig, SFTConfig, TokenizerConfig
-from alignment.config.measuring import AuditConfig, EvaluateConfig, InspectConfig
+from alignment.config.measuring import AuditConfig, EvaluateConfig, InspectConfig, ScoreConfig
 from alignment.config.mitigation import Mitigation  # noqa: F401
 from alignment.config.online import GRPOConfig, SafeConfig
 from alignment.config.ppo import PPOConfig, SafePPOConfig
@@ -45,6 +45,7 @@ CONFIGS = {
     "online_dpo": OnlineDPOConfig,
     "generate": GenerateConfig,
     "best_of_n": BestOfNConfig,
+    "score": ScoreConfig,
     "evaluate": EvaluateConfig,
     "audit": AuditConfig,
     "inspect": InspectConfig,

@@ -8,6 +8,24 @@ from alignment.config.job import require
 
 
 @dataclass(frozen=True)
+class ScoreConfig:
+    """Scores of given answers. Input: reward; policy and parent for the drift. Writes scores.jsonl, a row an answer."""
+
+    prompts: str = ""  # JSONL: {"id": ..., "messages": [...]}
+    completions: str = ""  # JSONL: {"id": ..., "text": ...}, as generate writes it
+    head: str = "reward"
+    max_length: int = 512  # tokens that the reward model reads
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        require(bool(self.prompts), "prompts", self.prompts, "name a JSONL file of prompts")
+        require(bool(self.completions), "completions", self.completions, "name a JSONL file of answers to the prompts")
+        require(bool(self.head), "head", self.head, "the name of a head of the reward model")
+        require(self.max_length >= 8, "max_length", self.max_length, "at least 8 tokens")
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1 answer at a time")
+
+
+@dataclass(frozen=True)
 class InspectConfig:
     """Load a model from elsewhere as the other stages would. Input: model."""
 

@@ -11,8 +11,8 @@ from labelapp.rounds.presets import PRESETS
 MITIGATED = {"counterfactual_weight": 10.0}
 BASELINE = {"counterfactual_weight": 0.0}
 FILES = {  # config values that name files of the server, which hold other projects' data too
-    "bbq_items", "gold_points", "groups_file", "held_out_rows", "held_out_text", "prompts", "reference_cache",
-    "refusal_prompts", "reward_bench", "rows", "text", "weights_file",
+    "bbq_items", "completions", "gold_points", "groups_file", "held_out_rows", "held_out_text", "prompts",
+    "reference_cache", "refusal_prompts", "reward_bench", "rows", "text", "weights_file",
 }  # fmt: skip
 SERVER = "server"  # the group that names a server, which a trainer sends its weights to, and a folder for them
 

@@ -13,7 +13,8 @@ from alignment.config import CONFIGS, Lora, build
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "trainers.md").read_text()
-MINIMAL = {"text": ["a.txt"], "rows": "a.jsonl", "prompts": "a.jsonl"}  # what some stages cannot be built without
+# What some stages cannot be built without.
+MINIMAL = {"text": ["a.txt"], "rows": "a.jsonl", "prompts": "a.jsonl", "completions": "b.jsonl"}
 EXAMPLES = re.findall(r"`python -m alignment (\w+) docs/examples/(\w+)\.json`", PAGE)
 
 

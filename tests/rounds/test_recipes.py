@@ -22,7 +22,7 @@ SHORT = {
 SAMPLING = {"prompts": 2, "completions": 2, "max_new_tokens": 8}
 NEEDED = {  # what some stages cannot be built without
     "tokenizer": {"text": ["a"]}, "pretrain": {"text": ["a"]}, "sft": {"rows": "a", "lora": {}},
-    "generate": {"prompts": "a"},
+    "generate": {"prompts": "a"}, "score": {"prompts": "a", "completions": "b"},
 }  # fmt: skip
 QUICK = {
     "best-of-n": {
