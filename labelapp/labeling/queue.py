@@ -87,6 +87,7 @@ def create_comparisons(
     overlap: int | None = None,
     round=None,
     propensity: float | None = None,
+    propensities: Sequence[float] = (),
     priority: int = 0,
     rng: random.Random | None = None,
     slots: bool = True,
@@ -98,6 +99,7 @@ def create_comparisons(
 
     Args:
         overlap: how many different people judge each; the project's by default.
+        propensities: of each item, where they differ.
         slots: False for what was judged elsewhere and is in nobody's queue.
         batch: its priority counts where none is given. requires: tags that a labeler must have.
         checked: False for pairs that nobody will be asked about, whatever the protocol asks.
@@ -123,7 +125,11 @@ def create_comparisons(
         if missing:
             shared = {"project": project, "protocol": latest, "overlap": overlap, "origin": origin}
             shared |= {"round": round, "propensity": propensity, "batch": batch, "requires": list(requires)}
-            new = [Comparison(prompt=prompt, content_hash=key, **shared) for key, (prompt, _) in missing.items()]
+            odds = {key: odd for (key, *_), odd in zip(wanted, propensities, strict=False)}
+            new = [
+                Comparison(prompt=prompt, content_hash=key, **shared | ({"propensity": odds[key]} if odds else {}))
+                for key, (prompt, _) in missing.items()
+            ]
             rows |= {row.content_hash: row for row in Comparison.objects.bulk_create(new, batch_size=1000)}
             _place_completions(new, [completions for _, completions in missing.values()])
             if slots:

@@ -11,6 +11,7 @@ from labelapp.models.snapshots import Snapshot
 from labelapp.models.versions import Deployment, DeploymentEvent, Version
 from labelapp.models.recipes import Recipe, RecipeVersion
 from labelapp.models.rounds import MetricRow, Round, RoundEvent, Stage
+from labelapp.models.plans import SamplingPlan
 from labelapp.models.schedules import Schedule
 from labelapp.models.notices import Delivery, Subscription
 from labelapp.models.lineage import SnapshotSource, SnapshotSpan
@@ -62,6 +63,7 @@ __all__ = [
     "Review",
     "Round",
     "RoundEvent",
+    "SamplingPlan",
     "Schedule",
     "Skip",
     "Slot",

@@ -85,7 +85,7 @@ def select(values: Sequence[float], count: int, *, control_share: float, rng: ra
     """
     order = rng.sample(range(len(values)), len(values))
     count = min(count, len(values))
-    chance = round(control_share * count)
+    chance = max(round(control_share * count), min(1, count - 1))
     cut = max(chance, round(control_share * len(values)))
     cut = min(cut, len(values) - (count - chance))
     control, pool = order[:cut], order[cut:]

@@ -31,6 +31,7 @@ from labelapp.rounds.actions import LaunchRefused, queue_round
 from labelapp.rounds.artifacts import look_over, write_prompts
 from labelapp.rounds.budget import Expected
 from labelapp.rounds.failures import StageFailed
+from labelapp.rounds.picking import queue_picked
 from labelapp.rounds.promote import deployment_of
 
 COMPLETIONS = "completions.jsonl"
@@ -71,8 +72,9 @@ class Answer(NamedTuple):
 
     prompt: int
     text: str
-    version: int
+    version: int | None
     sampling: dict[str, Any]
+    author: str = ""  # of a stored answer, which no version wrote
 
 
 class Collected(NamedTuple):
@@ -83,6 +85,7 @@ class Collected(NamedTuple):
     empty: int  # an answer has no text
     missing: int  # an answer was not written
     known: int  # the project compares these two texts already
+    passed_over: int = 0  # candidates that were not picked
 
 
 def rivals_of(project: Project) -> Rivals:
@@ -194,12 +197,16 @@ def collect(round: Round) -> Collected:
     purpose = {"origin": Comparison.Origin.RANDOM}
     if trial:  # one judgment a prompt: then prompts are independent
         purpose = {"origin": Comparison.Origin.TRIAL, "batch": trial.batch, "overlap": 1}
-    made = create_comparisons(
-        project=round.project, items=items, round=round, propensity=round.recipe["propensity"], **purpose
-    )
+    if round.recipe.get("select"):
+        made = queue_picked(round, items, {pk: [answer.text for answer in answers[pk]] for pk in prompts})
+    else:
+        made = create_comparisons(
+            project=round.project, items=items, round=round, propensity=round.recipe["propensity"], **purpose
+        )
     known = sum(comparison.round_id != round.pk for comparison in made)
     counts = Counter(fates.values())
-    collected = Collected(len(made) - known, counts["identical"], counts["empty"], counts["missing"], known)
+    left_out = [counts[name] for name in ("identical", "empty", "missing")]
+    collected = Collected(len(made) - known, *left_out, known, len(items) - len(made))
     if not round.events.filter(kind="collected").exists():
         RoundEvent.objects.create(round=round, kind="collected", detail=collected._asdict())
     return collected
@@ -215,11 +222,16 @@ def fate(answers: list[Answer]) -> str:
 
 
 def read_answers(round: Round) -> Iterator[Answer]:
-    versions = {spec["name"]: int(spec["inputs"]["policy"].partition(":")[2]) for spec in round.recipe["stages"]}
-    for stage in round.stages.order_by("number"):
+    made = [spec for spec in round.recipe["stages"] if spec["stage"] == "generate"]
+    versions = {spec["name"]: int(spec["inputs"]["policy"].partition(":")[2]) for spec in made}
+    for stage in round.stages.filter(stage="generate").order_by("number"):
         for row in read_rows(stage):
             sampling = {name: value for name, value in row.items() if name not in {"id", "text", "messages"}}
             yield Answer(row["id"], row["text"], versions[stage.name], with_settings(stage, sampling))
+    if author := round.recipe.get("author"):
+        stored = Completion.objects.filter(prompt__in=round.recipe["prompts"], author=author).order_by("pk")
+        latest = {row.prompt_id: row for row in stored}
+        yield from (Answer(pk, row.text, None, row.sampling, author) for pk, row in latest.items())
 
 
 def read_rows(stage: Stage) -> list[dict]:
@@ -251,7 +263,7 @@ def store_completions(prompt: Prompt, answers: list[Answer]) -> list[Completion]
             prompt=prompt,
             content_hash=text_hash(answer.text),
             version_id=answer.version,
-            author="",
+            author=answer.author,
             defaults={"text": answer.text, "sampling": answer.sampling},
         )[0]
         for answer in answers

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from labelapp.rounds import gate_views, trial_views
+from labelapp.rounds import gate_views, plan_views, trial_views
 from labelapp.rounds import version_views as views
 
 urlpatterns = [
@@ -20,4 +20,8 @@ urlpatterns = [
     path("deployment/rollback/", views.rollback, name="rollback"),
     path("deployment/cancel/", views.cancel_switch, name="cancel_switch"),
     path("sample/", views.sample, name="sample"),
+    path("plans/", plan_views.plans, name="plans"),
+    path("plans/add/", plan_views.plan_add, name="plan_add"),
+    path("plans/<int:number>/run/", plan_views.plan_run, name="plan_run"),
+    path("plans/<int:number>/remove/", plan_views.plan_remove, name="plan_remove"),
 ]

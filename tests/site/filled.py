@@ -195,6 +195,7 @@ def _skip(project: Project, labeler: User, write) -> None:
 
 def _manage(project: Project, admin: User, write) -> None:
     """A batch, people with tags and a pause, an invitation, and the queue counted."""
+    project.sampling_plans.create(name=write("Champion and parent", 80), second="same", signal="margin")
     picked = {"ids": [row.pk for row in project.comparisons.order_by("pk")[:2]]}
     for order in ({"action": "batch", "new": write("Urgent", 120)}, {"action": "reask", "note": write("Rules", 1000)}):
         order_change(project=project, by=admin, picked=picked, order=order, expected=2, submission=uuid4())

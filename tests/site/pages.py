@@ -79,6 +79,7 @@ PAGES = [
     Page("trial_new", ("admin",), lambda filled: [filled.version.name]),
     Page("trial", READERS, lambda filled: [filled.project.trials.get().pk]),
     Page("promote", ("admin",), lambda filled: [filled.version.name]),
+    Page("plans", READERS),
     Page("leaderboard", READERS),
     Page("leaderboard", READERS, query="?style=1&category=topic%3Dbottles"),
     Page("lineage", READERS),
