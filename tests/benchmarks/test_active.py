@@ -28,7 +28,7 @@ def test_every_text_is_embedded_once_and_whole_debates_are_held_out():
 def test_labels_needed_are_the_first_that_reach_the_random_arms_end():
     assert smoothed([0.1, 0.2, 0.3, 0.6]) == pytest.approx([0.1, 0.15, 0.2, 11 / 30])
     assert first_reach([0.5, 0.7, 0.9], 0.7, [10, 20, 30]) == 20 and first_reach([0.5], 0.7, [10]) is None
-    runs = [{"random": [0.5, 0.5, 0.5], "margin": [0.6, 0.6, 0.6]}, {"random": [0.5, 0.5, 0.5], "margin": [0.4, 0.4, 0.4]}]
+    runs = [{"random": [0.5] * 3, "margin": [0.6] * 3}, {"random": [0.5] * 3, "margin": [0.4] * 3}]
     found = beside_random("margin", runs, [10, 20, 30])
     assert found["labels_to_random_final"] == [10, None]
     assert found["final_difference"]["value"] == pytest.approx(0) and found["final_difference"]["low"] < 0
