@@ -36,6 +36,9 @@ def run(job: Job, config: ScoreConfig) -> dict[str, Any]:
     if ("policy" in job.inputs) != ("parent" in job.inputs):
         raise JobError("a drift is between two: name both inputs, policy and parent, or neither")
     answers, work = read_answers(config), Progress(job)
+    asked = len(answers)
+    if job.dry_run:  # two batches: between them lies what each of the others takes
+        answers = answers[: 2 * config.batch_size]
     parts = [slice(start, start + config.batch_size) for start in range(0, len(answers), config.batch_size)]
     work.later = len(parts) if "policy" in job.inputs else 0
     scores = member_scores_of(job, config, answers, parts, work)
@@ -44,6 +47,7 @@ def run(job: Job, config: ScoreConfig) -> dict[str, Any]:
     if "policy" in job.inputs:
         for row, found in zip(rows, drifts(job, config, answers, parts, work), strict=True):
             row["drift_nats"] = found
+    work.left_out(["scores", "drift"], whole=asked, taken=len(answers))
     path = Path(job.output) / SCORES
     write_jsonl(path, rows)
     means = [sum(row["scores"]) / len(row["scores"]) for row in rows]

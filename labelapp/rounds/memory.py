@@ -22,7 +22,7 @@ ONLINE = {"online_dpo", "grpo", "ppo", "safe", "safe_ppo"}
 HELD = {
     "reward": (1, 1), "preference": (1, 1), "sft": (1, 1), "pretrain": (1, 1), "best_of_n": (2, 0), "generate": (1, 0),
     "evaluate": (3, 0), "audit": (1, 0), "online_dpo": (3, 1), "grpo": (3, 1), "ppo": (4, 2), "safe": (4, 1),
-    "safe_ppo": (5, 2),
+    "safe_ppo": (5, 2), "score": (3, 0),
 }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Scores of given answers: those that the models give, in the order given, and what cannot be read is named."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -84,3 +85,10 @@ def test_what_cannot_be_read_is_named(tmp_path, files, reward, parent):
     (tmp_path / "answers.jsonl").write_text("")
     exit_code, result = run(make_job("score", tmp_path / "none", files, reward=reward), tmp_path)
     assert exit_code == EXIT_BAD_INPUT and "holds no completion" in result["reason"]
+
+
+def test_a_dry_run_scores_two_batches_and_says_how_long_all_would_take(tmp_path, files, reward):
+    job = make_job("score", tmp_path / "dry", files, reward=reward)
+    exit_code, result = run(replace(job, dry_run=True), tmp_path)
+    assert exit_code == EXIT_DONE and result["metrics"][0]["n"] == 4
+    assert json.loads((tmp_path / "dry" / "dry.json").read_text())["taken"] == 2

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('labelapp', '0016_notices'),
+        ('labelapp', '0017_compute'),
     ]
 
     operations = [
