@@ -96,6 +96,7 @@ def train(
     watch: Watch | None = None,
     guards: Sequence[Guard] = (),
     cycle: int = 1,
+    show: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Take the steps from the saved state on, and leave the model with the weights to keep.
 
@@ -106,6 +107,7 @@ def train(
         watch: measured every `plan.watch_every` steps and at the end; the best weights are kept, not the last.
         guards: each ends the run early, with its reason and the best weights so far.
         cycle: so many steps belong together, as they learn from one rollout; a dry run takes whole cycles.
+        show: told the steps taken, at the beginning and as often as `watch` would be asked; it changes nothing.
 
     Returns:
         Facts for the card: steps taken, and best_step and stopped_early where they apply. No clock is among them.
@@ -120,6 +122,9 @@ def train(
     watch_every = plan.watch_every or max(1, steps // WATCHES)
     done, last, timing = progress.step, last_step(job, steps, cycle), dry.Timing()
     model.train()  # for activation checkpointing and an adapter's dropout; a loaded model has none
+    if show and not done:
+        with evaluating(model):
+            show(0)
     while done < last and not ending.reason:
         started = time.monotonic()
         try:
@@ -136,10 +141,11 @@ def train(
         values = {**step.values, "gradient_norm": norm, "learning_rate": rate, "tokens_per_second": speed}
         ending.reason = next(filter(None, (guard.reason(values) for guard in guards)), "")
         timing.steps.append(time.monotonic() - started)
-        if watch and (done % watch_every == 0 or done == last or ending.reason):
+        if done % watch_every == 0 or done == last or ending.reason:
             with evaluating(model), dry.timed(timing.watches):
-                values |= watch.measure()
-            keep_best(job, model, best, done, values[watch.key])
+                values |= look(done, watch, show)
+            if watch:
+                keep_best(job, model, best, done, values[watch.key])
         metrics.write(done, **values)
         if stop.requested or done % plan.checkpoint_every == 0 or done == last:
             with dry.timed(timing.saves):
@@ -160,6 +166,13 @@ def note_dry_run(job: Job, timing: dry.Timing, whole: dry.Whole, cycle: int) -> 
     left_out = dry.left_out_seconds(timing, whole, warm=cycle == 1)
     taken = len(timing.steps)
     dry.note(job.output, steps=whole.steps, taken=taken, step_seconds=dry.mean(timing.steps), left_out=left_out)
+
+
+def look(done: int, watch: Watch | None, show: Callable[[int], None] | None) -> dict[str, float]:
+    """Show what the policy writes, and measure it."""
+    if show:
+        show(done)
+    return watch.measure() if watch else {}
 
 
 def keep_best(job: Job, model: torch.nn.Module, best: Best, done: int, value: float) -> None:

@@ -46,6 +46,7 @@ from alignment.sampling.rollouts import (
     sample_completions,
     set_aside,
 )
+from alignment.sampling.shown import shown
 from alignment.state import Part
 
 HELD_OUT_COMPLETIONS = 4  # of each held-out prompt, always with the same seeds
@@ -232,6 +233,12 @@ def held_out_watch(
     return Watch(measure, key)
 
 
+def show_of(job: Job, config: Any, setting: Setting) -> Callable[[int], None] | None:
+    """What shows people the policy's answers to prompts set aside, where the config asks for it."""
+    prompts = (prompt.ids for prompt in [*setting.held_out, *setting.prompts])
+    return shown(job, setting.model, setting.tokenizer, prompts, config.show)
+
+
 def learn_from_rollouts(
     job: Job,
     config: Any,
@@ -277,6 +284,7 @@ def learn_from_rollouts(
         watch=watch,
         guards=loop_guards(config.guards),
         cycle=each,
+        show=show_of(job, config, setting),
     )
     return {"prompts": len(setting.prompts), "held_out_prompts": len(setting.held_out), **facts}
 

@@ -30,6 +30,7 @@ from alignment.online import (
     reference_logprobs,
     reward_figures,
     sample_informative,
+    show_of,
     text_figures,
 )
 from alignment.sampling.rollouts import Completion, batch_of, rollout_tensors
@@ -75,6 +76,7 @@ def train(job: Job, config: OnlineDPOConfig, setting: Setting) -> dict[str, Any]
         parts={"baseline": baseline},
         watch=held_out_watch(setting, config, job.seed),
         guards=loop_guards(config.guards),
+        show=show_of(job, config, setting),
     )
     return {"prompts": len(setting.prompts), "held_out_prompts": len(setting.held_out), **facts}
 

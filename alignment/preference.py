@@ -6,7 +6,7 @@ DPO's loss is ln 2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -32,6 +32,7 @@ from alignment.models.sequences import Passes, frozen_logprobs
 from alignment.objectives import paired, unpaired
 from alignment.objectives.reference import cached_reference
 from alignment.objectives.unpaired import Example
+from alignment.sampling.shown import shown
 
 VALIDATION_SHARE = 0.05  # of the training rows, by groups: they choose the best weights, as the test pairs must not
 VALIDATION_ROWS = 96
@@ -52,7 +53,8 @@ def run(job: Job, config: PreferenceConfig) -> dict[str, Any]:
     tokenizer = load_tokenizer(parent)
     data = read_data(tokenizer, snapshot, config, job.seed)
     model = load_policy(parent)
-    facts = train(job, config, model, data, tokenizer.pad_token_id)
+    show = shown(job, model, tokenizer, (item.prompt for item in [*data.validation, *data.train]), config.show)
+    facts = train(job, config, model, data, tokenizer.pad_token_id, show)
     card = card_of(job, config, metrics=[], dropped_pairs=data.dropped, **facts)
     path = Path(job.output) / "checkpoint"
     digest = save_checkpoint(model, tokenizer, path, card)
@@ -108,7 +110,14 @@ def read_decisive(snapshot: Path, config: PreferenceConfig) -> list[Pair]:
     return safe_side_wins(pairs, read_votes(snapshot, "train"))
 
 
-def train(job: Job, config: PreferenceConfig, model: PreTrainedModel, data: Data, pad_id: int) -> dict[str, Any]:
+def train(
+    job: Job,
+    config: PreferenceConfig,
+    model: PreTrainedModel,
+    data: Data,
+    pad_id: int,
+    show: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
     """The run, from the saved state where there is one; returns facts for the card.
 
     No clock is among them: a run that was killed and resumed ends in the very same artifact.
@@ -136,7 +145,7 @@ def train(job: Job, config: PreferenceConfig, model: PreTrainedModel, data: Data
 
     decides = "validation_worst_loss" if groups else "validation_loss"
     watch = Watch(measure, decides, higher_is_better=False) if data.validation else None
-    how = {"parts": {"groups": groups} if groups else {}, "watch": watch, "guards": guards_of(config)}
+    how = {"parts": {"groups": groups} if groups else {}, "watch": watch, "guards": guards_of(config), "show": show}
     facts = loop.train(job, plan, model, steps=steps, take_step=take_step, **how)
     counts = {"pairs": len(data.train), "validation_pairs": len(data.validation)}
     found = {"group_weights": groups.by_name()} if groups else {}

@@ -6,7 +6,7 @@ Input: parent (a policy).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +30,7 @@ from alignment.models.card import card_of
 from alignment.models.checkpoints import load_policy, save_checkpoint
 from alignment.models.logprob import completion_logprobs
 from alignment.models.precision import autocast, prepare_for_training
+from alignment.sampling.shown import shown
 
 WATCHED = 64  # held-out dialogues measured while training
 
@@ -48,11 +49,17 @@ def run(job: Job, config: SFTConfig) -> dict[str, Any]:
     demand_prefixes(tokenizer)
     dialogues = read_dialogues(config.rows, tokenizer, config.max_length)
     unseen = read_dialogues(config.held_out_rows, tokenizer, config.max_length) if config.held_out_rows else []
-    facts = train(job, config, model, dialogues, unseen, tokenizer.pad_token_id)
+    show = shown(job, model, tokenizer, map(prompt_of, unseen or dialogues), config.show)
+    facts = train(job, config, model, dialogues, unseen, tokenizer.pad_token_id, show)
     metrics = [held_out_metric(model, tokenizer, unseen)] if unseen else []
     path = Path(job.output) / "checkpoint"
     digest = save_checkpoint(model, tokenizer, path, card_of(job, config, metrics=metrics, **facts))
     return {"checkpoint": {"path": str(path), "sha256": digest}, "metrics": metrics}
+
+
+def prompt_of(dialogue: Dialogue) -> list[int]:
+    """What stands before the first learnt token."""
+    return dialogue.ids[: dialogue.learn.index(1)] if 1 in dialogue.learn else []
 
 
 def read_dialogues(path: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Dialogue]:
@@ -117,6 +124,7 @@ def train(
     dialogues: list[Dialogue],
     unseen: list[Dialogue],
     padding: int,
+    show: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """The run, from the saved state where there is one; returns facts for the card. `unseen` choose the weights."""
     plan, precision = config.optimization, prepare_for_training(model, config, job)
@@ -134,7 +142,7 @@ def train(
 
     watched = unseen[:: max(1, len(unseen) // WATCHED)][:WATCHED]
     watch = Watch(measure, "held_out_nats", higher_is_better=False) if watched else None
-    facts = loop.train(job, plan, model, steps=steps, take_step=take_step, watch=watch)
+    facts = loop.train(job, plan, model, steps=steps, take_step=take_step, watch=watch, show=show)
     return {"rows": len(dialogues), "precision": precision, **facts}
 
 

@@ -54,6 +54,7 @@ class SFTConfig:
     rows: str = ""  # JSONL with "messages" or "prompt" and "completion"
     held_out_rows: str = ""  # as rows; they choose the best weights, and are measured at the end
     max_length: int = 512
+    show: int = 0  # prompts that are answered as the policy changes, in samples.jsonl
     micro_tokens: int = 0  # tokens of one pass: memory and speed alone; 0: as many as suit the device
     precision: str = "fp32"  # fp32 | bf16 (fp32 weights, bf16 products) | auto: bf16 where a probe finds it faster
     lora: Any = None  # {"rank": 16, ...}: train an adapter, merged into the checkpoint; null trains all weights
@@ -63,5 +64,6 @@ class SFTConfig:
         require(bool(self.rows), "rows", self.rows, "name a JSONL file of dialogues")
         require(self.precision in PRECISIONS, "precision", self.precision, "fp32, bf16 or auto")
         require(self.max_length >= 8, "max_length", self.max_length, "at least 8 tokens")
+        require(self.show >= 0, "show", self.show, "a number of prompts, or 0 for none")
         object.__setattr__(self, "lora", lora(self.lora))
         object.__setattr__(self, "optimization", optimization(self.optimization))

@@ -141,6 +141,7 @@ class OnlineConfig:
 
     prompts: str = ""  # JSONL: {"id": ..., "messages": [...]}; empty: the snapshot's training prompts
     held_out_prompts: int = 32  # at most so many, and a tenth, are set aside to choose the best weights; 0: none
+    show: int = 0  # prompts that are answered as the policy changes, in samples.jsonl
     sampling: Any = None
     reward: Any = None
     kl: Any = None
@@ -160,6 +161,7 @@ class OnlineConfig:
             remedy = "0 where a policy learns from its own samples: else it is not the policy that sampled"
             require(self.lora.dropout == 0, "lora.dropout", self.lora.dropout, remedy)
         require(self.held_out_prompts >= 0, "held_out_prompts", self.held_out_prompts, "0 or more")
+        require(self.show >= 0, "show", self.show, "a number of prompts, or 0 for none")
         object.__setattr__(self, "optimization", self._plan())
 
     def _plan(self) -> Optimization:

@@ -148,6 +148,7 @@ class PreferenceConfig:
     rows: str = ""  # for kto, JSONL: {"prompt", "completion", "label": true or false}, and "weight" where it is not 1
     max_length: int = 512
     max_chosen_drop_nats: float = 0.0  # ends the run when a batch's chosen completions lost so much; 0: no limit
+    show: int = 0  # prompts that are answered as the policy changes, in samples.jsonl
     reference_cache: str = ""  # a directory that runs share; empty: below the output
     precision: str = "fp32"  # fp32 | bf16 (fp32 weights, bf16 products) | auto: bf16 where a probe finds it faster
     lora: Any = None
@@ -158,6 +159,7 @@ class PreferenceConfig:
         drop, free = self.max_chosen_drop_nats, self.loss in REFERENCE_FREE
         require(drop >= 0, "max_chosen_drop_nats", drop, "a number of nats, or 0 for no limit")
         require(not (drop and free), "max_chosen_drop_nats", drop, f"{self.loss} has no reference to fall below")
+        require(self.show >= 0, "show", self.show, "a number of prompts, or 0 for none")
         require(not self.rows or self.loss == "kto", "rows", self.rows, "kto alone learns from unpaired rows")
         require(self.precision in PRECISIONS, "precision", self.precision, "fp32, bf16 or auto")
         terms = built(Terms, self.terms)

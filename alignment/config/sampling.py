@@ -69,6 +69,7 @@ class OnlineDPOConfig:
     terms: Any = None
     prompts: str = ""  # JSONL: {"id": ..., "messages": [...]}; empty: the snapshot's training prompts
     held_out_prompts: int = 32  # at most so many, and a tenth, are set aside to choose the best weights; 0: none
+    show: int = 0  # prompts that are answered as the policy changes, in samples.jsonl
     sampling: Any = None  # completions a prompt: the best and the worst of them are the pair
     reward: Any = None
     guards: Any = None
@@ -79,6 +80,7 @@ class OnlineDPOConfig:
     def __post_init__(self) -> None:
         check_pair_loss(self, ONLINE_LOSSES)
         require(self.held_out_prompts >= 0, "held_out_prompts", self.held_out_prompts, "0 or more")
+        require(self.show >= 0, "show", self.show, "a number of prompts, or 0 for none")
         require(self.precision in PRECISIONS, "precision", self.precision, "fp32, bf16 or auto")
         raw = self.sampling if isinstance(self.sampling, Sampling) else {"completions": 2, **(self.sampling or {})}
         sampling = nested(Sampling, raw)

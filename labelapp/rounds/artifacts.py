@@ -10,7 +10,7 @@ from django.conf import settings
 from alignment.manifest import MANIFEST, ArtifactError, file_sha256, read_manifest
 from labelapp.models import Prompt, Round, Stage
 
-PUBLISHED = {"result.json", "metrics.jsonl", "log.txt", "job.json"}  # what the round page links to
+PUBLISHED = {"result.json", "metrics.jsonl", "log.txt", "job.json", "samples.jsonl"}  # what the round page links to
 
 
 def round_directory(round: Round) -> Path:

@@ -42,6 +42,7 @@ class Stream:
     curves: dict[int, StageCurves] = field(default_factory=dict)
     progress: str = ""
     log: tuple[int, int] = (0, 0)  # stage, bytes read
+    samples: str = ""
 
 
 @require_GET
@@ -85,7 +86,7 @@ def look(stream: Stream) -> tuple[list[str], bool]:
         found = Round.objects.get(pk=stream.round_id)
         views = overview.stage_views(found)
         metrics = new_metrics(stream)
-        events = [*metrics, *new_log(stream, views), *new_progress(stream, found, views)]
+        events = [*metrics, *new_log(stream, views), *new_samples(stream, views), *new_progress(stream, found, views)]
         over = overview.is_over(found) and not metrics  # with metrics there may be more: look once again
         return (events + ([event("end", {"state": found.state})] if over else []), not over)
     finally:
@@ -126,6 +127,15 @@ def new_progress(stream: Stream, found: Round, views: list[overview.StageView]) 
         return []
     stream.progress = html
     return [event("progress", {"state": found.state, "moves": found.events.count(), "html": html})]
+
+
+def new_samples(stream: Stream, views: list[overview.StageView]) -> list[str]:
+    """What the policies write as HTML, when it is not what was sent last."""
+    html = render_to_string("rounds/_samples.html", {"samples": overview.shown_stages(views)})
+    if html == stream.samples:
+        return []
+    stream.samples = html
+    return [event("samples", {"html": html})]
 
 
 def new_log(stream: Stream, views: list[overview.StageView]) -> list[str]:

@@ -10,6 +10,7 @@ from labelapp.models import Audit, Round, Stage, Version
 from labelapp.rounds.artifacts import PUBLISHED
 from labelapp.rounds.curves import PLOTS, Drawing, curves_of
 from labelapp.rounds.presets import LABELS
+from labelapp.rounds.shown import Shown, shown_samples
 from labelapp.rounds.version_figures import Figure, Pair, Sides, headlines, sides_of, split_figures
 
 ENDED = {Round.State.DONE, Round.State.FAILED, Round.State.CANCELLED}
@@ -114,6 +115,12 @@ def seconds_left(stage: Stage) -> float | None:
     last = stage.metric_rows.order_by("-step").first()
     spent = last and last.values.get("seconds")
     return spent / last.step * max(0, stage.steps - last.step) if spent and last.step and stage.steps else None
+
+
+def shown_stages(views: list[StageView]) -> list[tuple[StageView, list[Shown]]]:
+    """The stages whose policy was asked to answer as it changed."""
+    found = [(view, shown_samples(view.stage)) for view in views]
+    return [(view, prompts) for view, prompts in found if prompts]
 
 
 def plotted_stages(views: list[StageView]) -> list[Plotted]:

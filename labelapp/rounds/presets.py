@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from django.utils.text import capfirst
 
 SNAPSHOT_AND_PARENT = {"snapshot": "snapshot", "parent": "parent"}
-ONLINE = {"reward": {"normalize": True, "missing_end_penalty": 1.0}, "guards": {"max_kl_nats": 30.0}}
+SHOWN = {"show": 3}  # answers to watch while a policy changes
+ONLINE = SHOWN | {"reward": {"normalize": True, "missing_end_penalty": 1.0}, "guards": {"max_kl_nats": 30.0}}
 
 
 class Preset(NamedTuple):
@@ -62,7 +63,7 @@ PRESETS = {
             reward(),
             stage(
                 "preference",
-                {"beta": 0.1, "optimization": {"learning_rate": 3e-5, "epochs": 1}},
+                {"beta": 0.1, "optimization": {"learning_rate": 3e-5, "epochs": 1}} | SHOWN,
                 SNAPSHOT_AND_PARENT,
             ),
             *measured("preference"),
@@ -85,7 +86,7 @@ PRESETS = {
             ),
             stage(
                 "sft",
-                {"rows": "file:best_of_n/rows.jsonl", "optimization": {"learning_rate": 3e-5, "epochs": 2}},
+                {"rows": "file:best_of_n/rows.jsonl", "optimization": {"learning_rate": 3e-5, "epochs": 2}} | SHOWN,
                 {"parent": "parent"},
             ),
             *measured("sft"),

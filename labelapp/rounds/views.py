@@ -66,6 +66,7 @@ def round_page(request: HttpRequest, project: Project, number: int) -> HttpRespo
         "views": views,
         "compute": lines_of(found),
         "plots": overview.plotted_stages(views),
+        "samples": overview.shown_stages(views),
         "outcomes": overview.outcomes(found),
         "versions": found.versions.order_by("pk"),
         "after": last.pk if last else 0,

@@ -47,6 +47,12 @@ on("metrics", ({ curves }) => {
   if (!known) refresh("plots"); // a stage's first metrics: the server lays out its section
 });
 
+on("samples", ({ html }) => {
+  const open = [...page.querySelectorAll("#samples details")].map((each) => each.open);
+  document.getElementById("samples").outerHTML = html;
+  page.querySelectorAll("#samples details").forEach((each, place) => (each.open = open[place] ?? false));
+});
+
 on("log", ({ text }) => {
   const log = document.getElementById("log");
   const atEnd = log.scrollTop + log.clientHeight >= log.scrollHeight - 4;
