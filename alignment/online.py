@@ -52,7 +52,6 @@ from alignment.state import Part
 HELD_OUT_COMPLETIONS = 4  # of each held-out prompt, always with the same seeds
 UNIFORM = 1e-6  # a group whose rewards spread less than this teaches nothing
 
-
 # The held-out completions and their mean reward to further figures.
 More = Callable[[Sequence[Completion], float], dict[str, float]]
 
@@ -234,9 +233,9 @@ def held_out_watch(
 
 
 def show_of(job: Job, config: Any, setting: Setting) -> Callable[[int], None] | None:
-    """What shows people the policy's answers to prompts set aside, where the config asks for it."""
-    prompts = (prompt.ids for prompt in [*setting.held_out, *setting.prompts])
-    return shown(job, setting.model, setting.tokenizer, prompts, config.show)
+    """What shows people the policy's answers, where the config asks for it."""
+    prompts = [*setting.held_out, *setting.prompts]
+    return shown(job, setting.model, setting.tokenizer, (prompt.ids for prompt in prompts), config.show)
 
 
 def learn_from_rollouts(

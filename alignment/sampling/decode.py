@@ -12,7 +12,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
-from alignment.config import JobError
+from alignment.config import JobError, NonFiniteStep
 from alignment.data.batches import mask_of, pad
 from alignment.models.checkpoints import evaluating
 
@@ -131,7 +131,7 @@ class Decoder:
 
     @torch.inference_mode()
     def step(self) -> list[Token]:
-        """One token for every row; finished rows leave. Raises ArithmeticError where the policy is not finite."""
+        """One token for every row; finished rows leave. Raises NonFiniteStep where the policy is not finite."""
         logits = [self._advance()] if self.rows else []
         if self.waiting:
             logits.append(self._prefill())
@@ -215,13 +215,13 @@ def next_tokens(logits: torch.Tensor, rows: Sequence[Row]) -> tuple[torch.Tensor
     """(B,) ids and (B,) log-probabilities in nats, one draw from each row's own generator.
 
     A draw inverts the cumulative distribution at one uniform number. Top-p keeps the smallest set of most likely
-    tokens whose share reaches p. Raises ArithmeticError for logits that are not finite.
+    tokens whose share reaches p. Raises NonFiniteStep for logits that are not finite.
     """
     device = logits.device
     heat = torch.tensor([row.temperature or 1.0 for row in rows], device=device)
     logprobs = torch.log_softmax(logits / heat[:, None], dim=-1)
     if not torch.isfinite(logprobs.max(dim=-1).values).all():
-        raise ArithmeticError("the policy's logits are not finite: its weights are damaged")
+        raise NonFiniteStep("the policy's logits are not finite: its weights are damaged")
     uniform = torch.tensor([_uniform(row) for row in rows], dtype=torch.float64, device=device)
     shares = nucleus(logprobs.double().exp(), torch.tensor([row.top_p for row in rows], device=device))
     total = shares.cumsum(-1)
