@@ -16,10 +16,11 @@ from labelapp.models import Project, Prompt, RecipeVersion, Round, RoundEvent, S
 from labelapp.models.rounds import ACTIVE_STATES
 from labelapp.rounds.artifacts import look_over, write_prompts
 from labelapp.rounds.budget import Expected, book_round, refuse_over_budget
+from labelapp.rounds.checks import BAD, check_disk
 from labelapp.rounds.estimate import expected_of, plan_digest
 from labelapp.rounds.notices.outbox import announce
 from labelapp.rounds.presets import USUAL
-from labelapp.rounds.refusals import LaunchRefused
+from labelapp.rounds.refusals import DiskRefused, LaunchRefused
 from labelapp.rounds.saved import Plan, plan_preset, plan_saved
 
 SUPERVISE = "labelapp.tasks.supervise_round"
@@ -86,10 +87,14 @@ def launch_round(
 
 
 def ready_stages(project: Project, plan: Plan, snapshot: Snapshot, parent: Version, seed: int) -> list[dict[str, Any]]:
-    """The plan's specs with what this data and these models add to them. Raises SnapshotRefused or ParentRefused."""
+    """The plan's specs with what this data and these models add to them.
+
+    Refuses with SnapshotRefused, ParentRefused or refusals.DiskRefused.
+    """
     refuse_unusable_snapshot(project, snapshot)
     refuse_unusable_parent(project, parent)
     refuse_missing_safety(plan.stages, snapshot)
+    refuse_full_disk(parent, plan.stages)
     stages = deepcopy(plan.stages)
     ask_held_out_prompts(stages, snapshot, seed)
     if not plan.mitigation and (earlier := earlier_reward(project)):
@@ -227,6 +232,13 @@ def refuse_unusable_parent(project: Project, parent: Version) -> None:
         look_over(parent.path, parent.digest)
     except ArtifactError as error:
         raise ParentRefused(f"The files of {parent.name} are not as they were: {error}.") from error
+
+
+def refuse_full_disk(parent: Version, stages: list[dict]) -> None:
+    """A round that would fill the disk takes the database's and everybody's room with it."""
+    found = check_disk(parent.path, stages)
+    if found["verdict"] == BAD:
+        raise DiskRefused(f"There is no room on the disk: {found['text']}")
 
 
 def refuse_missing_safety(stages: list[dict], snapshot: Snapshot) -> None:

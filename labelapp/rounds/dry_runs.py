@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -25,6 +26,7 @@ from labelapp.rounds.failures import explain
 from labelapp.rounds.saved import Plan
 
 RUN = "labelapp.tasks.run_estimate"
+UNDER_WAY = [Estimate.State.WAITING, Estimate.State.RUNNING]
 PATIENCE = timedelta(minutes=15)  # of one stage run dry; prolonged before each
 LOOK_SECONDS = 0.2
 log = structlog.get_logger(__name__)
@@ -45,12 +47,18 @@ def order_estimate(
     form: dict[str, Any] | None = None,
     now: bool = False,
 ) -> Estimate:
-    """Have the plan run dry: by a worker, or now in this process. Refuses as launch_round does where it cannot run."""
+    """Have the plan run dry: by a worker, or now in this process. Refuses as launch_round does where it cannot run.
+
+    Asked again while it waits or runs, the one that is under way is returned.
+    """
     stages = ready_stages(project, plan, snapshot, parent, seed)
-    estimate = Estimate.objects.create(
-        project=project, plan=plan_digest(plan.stages), stages=stages, snapshot=snapshot, parent=parent, seed=seed,
-        form=form or {}, created_by=by,
-    )  # fmt: skip
+    what = {"project": project, "plan": plan_digest(plan.stages), "snapshot": snapshot, "parent": parent}
+    with transaction.atomic():
+        project.lock()  # of two who ask at once only one orders
+        under_way = Estimate.objects.filter(**what, state__in=UNDER_WAY).exclude(busy_until__lt=Now()).first()
+        if under_way and not now:
+            return under_way
+        estimate = Estimate.objects.create(**what, stages=stages, seed=seed, form=form or {}, created_by=by)
     if now:
         run_estimate(estimate.pk)
         estimate.refresh_from_db()

@@ -49,6 +49,8 @@ def _candidates(root: Path) -> Iterator[tuple[Path, str]]:
         yield path, "prompts of no round"
     for path in root.glob("models/*"):
         yield path, "a model that was not taken in"
+    for path in root.glob("dry-runs/*"):
+        yield path, "a dry run that was cut off"
     for path in root.glob("rounds/*/*/*"):
         yield path, "an attempt that another one followed"
     for path in root.glob("rounds/*/*/*/state"):

@@ -13,6 +13,7 @@ from labelapp.models import Booking, Estimate, Round
 from labelapp.rounds.actions import launch_round
 from labelapp.rounds.checks import check_disk, check_memory, check_overlap, check_pairs, judges_of, size
 from labelapp.rounds.dry_runs import order_estimate, run_estimate
+from labelapp.rounds.refusals import DiskRefused
 from labelapp.rounds.saved import plan_preset
 from labelapp.rounds.supervise import supervise_round
 from tests.factories import make_project, make_user
@@ -88,6 +89,13 @@ def test_a_ring_that_comes_twice_runs_once(given):
     assert estimate.found == {} and not Booking.objects.exists()
 
 
+def test_what_is_under_way_is_not_ordered_twice_but_a_lost_one_is(given):
+    first = order(given)
+    assert order(given) == first and order(given, changes={}) != first
+    Estimate.objects.filter(pk=first.pk).update(state="running", busy_until=timezone.now() - timedelta(seconds=1))
+    assert order(given) != first
+
+
 def test_a_running_estimate_says_until_when_it_is_believed_to_live(given):
     estimate = order(given)
     with pytest.raises(IntegrityError, match="running_estimate"), transaction.atomic():
@@ -160,6 +168,8 @@ def test_few_pairs_a_full_disk_and_too_little_memory_are_said(given, monkeypatch
     assert check_disk(given["parent"].path, stages)["verdict"] == "pass"
     monkeypatch.setattr("labelapp.rounds.checks.WRITTEN", 10**12)
     assert check_disk(given["parent"].path, stages)["verdict"] == "block"
+    with pytest.raises(DiskRefused, match="There is no room on the disk"):
+        launch_round(**given)
     pairs = Path(given["snapshot"].path) / "pairs-train.jsonl"
     assert check_memory(given["parent"].path, stages, pairs)["verdict"] == "pass"
     monkeypatch.setattr("labelapp.rounds.memory.PROGRAM", 10**15)

@@ -54,9 +54,11 @@ def test_leftovers_go_and_what_a_finished_round_made_stays(shelf):
     killed = write(shelf / "rounds" / str(round.pk) / "99" / "01-reward" / "checkpoint" / "model.safetensors")
     write(shelf / "snapshots" / "abc.partial" / "files" / "pairs-train.jsonl")
     write(shelf / "prompts" / "f00.jsonl")
+    write(shelf / "dry-runs" / "7" / "01-reward" / "job.json")
     asked = collect(hours=0, dry_run=True)
-    assert paths(asked, shelf) == {f"rounds/{round.pk}/99/01-reward", "snapshots/abc.partial", "prompts/f00.jsonl"}
-    assert killed.exists() and asked["bytes"] == 30
+    leftovers = {f"rounds/{round.pk}/99/01-reward", "snapshots/abc.partial", "prompts/f00.jsonl", "dry-runs/7"}
+    assert paths(asked, shelf) == leftovers
+    assert killed.exists() and asked["bytes"] == 40
     assert paths(collect(hours=0), shelf) == paths(asked, shelf)
     assert not killed.exists() and collect(hours=0)["found"] == []
     version = round.versions.get()
