@@ -17,7 +17,7 @@ from labelapp.models.rounds import ACTIVE_STATES
 from labelapp.rounds.artifacts import look_over, write_prompts
 from labelapp.rounds.budget import Expected, book_round, refuse_over_budget
 from labelapp.rounds.checks import BAD, check_disk
-from labelapp.rounds.estimate import expected_of, plan_digest
+from labelapp.rounds.estimate import expected_of, expected_sampling, plan_digest
 from labelapp.rounds.notices.outbox import announce
 from labelapp.rounds.presets import USUAL
 from labelapp.rounds.refusals import DiskRefused, LaunchRefused
@@ -163,6 +163,8 @@ def queue_round(
 
     Refuses with RoundAlreadyActive, and with BudgetRefused where the month's budget does not hold what is expected.
     """
+    if expected is None and kind == Round.Kind.SAMPLING:
+        expected = expected_sampling(project, recipe)
     try:
         with transaction.atomic():
             project.lock()  # one number after the other, and one look at the budget

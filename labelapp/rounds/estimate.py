@@ -59,3 +59,18 @@ def by_round(round: Round, digest: str, snapshot: Snapshot) -> Expected:
         source=f"round {round.number}, which ran the same plan{more}",
         stages=seconds,
     )
+
+
+def expected_sampling(project: Project, recipe: dict[str, Any]) -> Expected | None:
+    """As the newest sampling round of this name took, a prompt; None before the first."""
+    done = project.rounds.filter(kind=Round.Kind.SAMPLING, state=Round.State.DONE, booking__isnull=False)
+    last = done.filter(recipe__name=recipe["name"]).select_related("booking").first()
+    if last is None:
+        return None
+    seconds = last.booking.device_seconds * prompts_of(recipe) / prompts_of(last.recipe)
+    source = f"round {last.number}, by its prompts"
+    return Expected("", seconds, last.booking.device, last.booking.peak_bytes or 0, source)
+
+
+def prompts_of(recipe: dict[str, Any]) -> int:
+    return max(1, len(recipe.get("prompts") or []))

@@ -29,7 +29,6 @@ from labelapp.models import (
 )
 from labelapp.rounds.actions import LaunchRefused, queue_round
 from labelapp.rounds.artifacts import look_over, write_prompts
-from labelapp.rounds.budget import Expected
 from labelapp.rounds.failures import StageFailed
 from labelapp.rounds.picking import queue_picked
 from labelapp.rounds.promote import deployment_of
@@ -126,19 +125,8 @@ def sample_comparisons(
         "propensity": len(chosen) / len(eligible),
     }
     return queue_round(
-        project=project, kind=Round.Kind.SAMPLING, recipe=recipe, parent=rivals.promoted, seed=seed, by=by,
-        expected=expected_sampling(project, len(chosen)),
-    )  # fmt: skip
-
-
-def expected_sampling(project: Project, prompts: int) -> Expected | None:
-    """As the newest sampling round took, a prompt; None before the first."""
-    done = project.rounds.filter(kind=Round.Kind.SAMPLING, state=Round.State.DONE, booking__isnull=False)
-    if (last := done.select_related("booking").first()) is None:
-        return None
-    seconds = last.booking.device_seconds * prompts / max(1, len(last.recipe["prompts"]))
-    source = f"round {last.number}, by its prompts"
-    return Expected("", seconds, last.booking.device, last.booking.peak_bytes or 0, source)
+        project=project, kind=Round.Kind.SAMPLING, recipe=recipe, parent=rivals.promoted, seed=seed, by=by
+    )
 
 
 def fresh_prompts(project: Project, rivals: Rivals):

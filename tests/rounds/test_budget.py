@@ -125,6 +125,18 @@ def test_a_sampling_round_of_which_nothing_is_known_is_stopped_by_a_budget_that_
         refuse_over_budget(project, None, must_know=False)
 
 
+def test_a_sampling_round_is_expected_to_take_what_the_last_of_its_name_took_a_prompt(project):
+    first = queue_round(project=project, kind="sampling", recipe={"name": "sample", "stages": [], "prompts": [1, 2]})
+    Round.objects.filter(pk=first.pk).update(device_time=timedelta(hours=1))
+    with lease.fenced(lease.claim(first.pk, owner="test")) as held:
+        lease.close(held, "done")
+    allow(project, budget_device_hours=3)
+    recipe = {"stages": [], "prompts": [3, 4, 5, 6, 7]}
+    with pytest.raises(BudgetRefused, match=r"about 2\.5 device-hours"):
+        queue_round(project=project, kind="sampling", recipe={"name": "sample", **recipe})
+    assert queue_round(project=project, kind="sampling", recipe={"name": "plan", **recipe}).expected == {"plan": ""}
+
+
 @pytest.mark.django_db(transaction=True)
 def test_of_two_launches_at_once_only_one_gets_a_budget_that_holds_one(project):
     """A training and a sampling round, which may run side by side; each takes 2 of 3 device-hours."""
