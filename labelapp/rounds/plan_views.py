@@ -13,6 +13,7 @@ from django.views.decorators.http import require_POST, require_safe
 from labelapp.accounts.permissions import may, project_page
 from labelapp.models import Comparison, Project, SamplingPlan
 from labelapp.rounds.actions import LaunchRefused
+from labelapp.rounds.arms import compare_arms, picked, told_by
 from labelapp.rounds.plans import PlanRefused, eligible_prompts, judge_of, run_plan, sides_of
 
 
@@ -75,6 +76,7 @@ def plans(request: HttpRequest, project: Project) -> HttpResponse:
 def plans_page(request: HttpRequest, project: Project, form: PlanForm, *, status: int = 200) -> HttpResponse:
     rows = [(plan, *outlook(plan)) for plan in project.sampling_plans.select_related("project")]
     context = {"section": "versions", "rows": rows, "form": form, "arms": arms_of(project)}
+    context |= {"told": told_by(project)}
     context |= {"may_manage": may(request.role, "manage")}
     return TemplateResponse(request, "rounds/plans.html", context, status=status)
 
@@ -97,11 +99,8 @@ def outlook(plan: SamplingPlan) -> tuple[str, str]:
 
 def arms_of(project: Project) -> list[dict]:
     """Comparisons and judgments of each arm of plans that pick."""
-    picked = Comparison.objects.filter(
-        project=project, round__recipe__name="plan", round__recipe__select__signal__gt=""
-    )
     standing = Q(judgments__replaced_by__isnull=True, judgments__withdrawn=False)
-    rows = picked.values("origin").annotate(
+    rows = picked(project).values("origin").annotate(
         comparisons=Count("pk", distinct=True), judged=Count("judgments", filter=standing, distinct=True)
     )
     names = dict(Comparison.Origin.choices)
@@ -141,3 +140,15 @@ def plan_remove(request: HttpRequest, project: Project, number: int) -> HttpResp
     get_object_or_404(project.sampling_plans, pk=number).delete()
     messages.success(request, _("The plan was removed; what it sampled stays."))
     return redirect("plans", project.slug)
+
+
+@require_POST
+@project_page("manage")
+def arms_compare(request: HttpRequest, project: Project) -> HttpResponse:
+    """Queue the round that trains a reward model on each arm, and show it."""
+    try:
+        round = compare_arms(project=project, by=request.user)
+    except LaunchRefused as refusal:
+        messages.error(request, str(refusal))
+        return redirect("plans", project.slug)
+    return redirect("round", slug=project.slug, number=round.number)

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.conf import settings
 
@@ -63,11 +63,20 @@ def _cited() -> set[str]:
     found |= set(Stage.objects.values_list("output", flat=True))
     found |= set(Audit.objects.values_list("result_path", flat=True))
     for recipe in Round.objects.values_list("recipe", flat=True).iterator():
-        found |= {value for spec in recipe.get("stages", ()) for value in spec["config"].values() if type(value) is str}
+        found |= {text for spec in recipe.get("stages", ()) for text in texts_in(spec["config"])}
     for job in Stage.objects.values_list("job", flat=True).iterator():
-        found |= {value for value in job.get("config", {}).values() if type(value) is str}
+        found |= set(texts_in(job.get("config", {})))
         found |= {given["path"] for given in job.get("inputs", {}).values()}
     return found - {""}
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """Every text in a config, at any depth: a file may be named in a group of settings."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from texts_in(each)
 
 
 def _busy() -> set[str]:

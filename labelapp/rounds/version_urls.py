@@ -22,6 +22,7 @@ urlpatterns = [
     path("sample/", views.sample, name="sample"),
     path("plans/", plan_views.plans, name="plans"),
     path("plans/add/", plan_views.plan_add, name="plan_add"),
+    path("plans/compare/", plan_views.arms_compare, name="arms_compare"),
     path("plans/<int:number>/run/", plan_views.plan_run, name="plan_run"),
     path("plans/<int:number>/remove/", plan_views.plan_remove, name="plan_remove"),
 ]

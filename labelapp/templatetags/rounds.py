@@ -71,6 +71,18 @@ def size(count: int | None) -> str:
 
 
 @register.filter
+def share(value: float) -> str:
+    """Such as "71.4 %"."""
+    return figures.text(value, "share")
+
+
+@register.filter
+def points(value: float) -> str:
+    """A difference of shares in percentage points with its sign, such as "+1.3"."""
+    return ("+" if value > 0 else "") + figures.number(value, "share")
+
+
+@register.filter
 def as_json(value: Any) -> str:
     """A setting as it is written by hand."""
     return json.dumps(value, ensure_ascii=False)
