@@ -62,7 +62,7 @@ HELD_OUT = Plot("held_out_reward", "Reward, prompts set aside", "chooses the wei
 GRADIENT = Plot("gradient_norm", "Gradient norm", "before it is clipped")
 RESOURCES = [
     Plot("tokens_per_second", "Speed", "tokens a second", "tokens"),
-    Plot("memory_mib", "Memory", "the most that the trainer held so far, in MiB", "", None, 1.0),
+    Plot("memory_mib", "Memory", "the most that the trainer held so far", "MiB", None, 1.0),
 ]
 SAMPLED = [
     Plot("kl_nats", "KL to the parent", "nats an answer", "nats", 0.0),

@@ -47,7 +47,7 @@ NAMES = {
 }
 BASELINES = {"tfidf": "tf-idf", "tfidf_length": "tf-idf with length"}
 SHARES = {"share", "rate", "probability"}
-SUFFIXES = {"nats": "nats", "nats per answer": "nats", "tokens": "tokens", "sd": "sd"}
+SUFFIXES = {"nats": "nats", "nats per answer": "nats", "tokens": "tokens", "sd": "sd", "MiB": "MiB"}
 
 
 def name(key: str) -> str:
