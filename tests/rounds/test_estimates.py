@@ -10,6 +10,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from labelapp.models import Booking, Estimate, Round
+from labelapp.rounds import dry_runs
 from labelapp.rounds.actions import launch_round
 from labelapp.rounds.checks import check_disk, check_memory, check_overlap, check_pairs, judges_of, size
 from labelapp.rounds.dry_runs import order_estimate, run_estimate
@@ -79,6 +80,13 @@ def test_a_dry_run_that_cannot_go_on_fails_with_the_stages_own_sentence_and_is_b
     given = {"project": project, "snapshot": make_snapshot(project, "broken"), "parent": make_parent(project)}
     estimate = order(given, now=True)
     assert estimate.state == "failed" and "line 4" in estimate.error and estimate.booking.device_seconds > 0
+
+
+def test_a_stage_that_does_not_get_through_its_first_steps_is_given_up(given, monkeypatch):
+    monkeypatch.setattr(dry_runs, "PATIENCE", timedelta(seconds=1))
+    estimate = order(given, now=True)
+    assert estimate.state == "failed" and estimate.error.startswith("reward takes more than")
+    assert not (settings.ARTIFACT_DIR / "dry-runs" / str(estimate.pk)).exists()
 
 
 def test_a_ring_that_comes_twice_runs_once(given):
