@@ -15,6 +15,7 @@ import random
 import sys
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any
 from alignment.config import (
     CONFIGS,
     EXIT_BAD_INPUT,
+    EXIT_DISK_FULL,
     EXIT_DONE,
     EXIT_NON_FINITE,
     EXIT_STOPPED,
@@ -41,7 +43,8 @@ EXIT_CRASHED = 1
 HELP = {"--help", "-h", "help"}
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 DRY_RUN = "--dry-run"
-NO_MEMORY = "can't allocate memory"  # how torch's CPU allocator says it, in a plain RuntimeError
+NO_MEMORY = ("can't allocate memory", "Cannot allocate memory")  # torch's and safetensors' words, in plain errors
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def main(argv: list[str]) -> int:
@@ -64,10 +67,16 @@ def main(argv: list[str]) -> int:
         exit_code, code, reason = failure(error)
         status = "stopped" if exit_code == EXIT_STOPPED else "failed"
         outcome = {"status": status, "reason": reason, "code": code}
-        print(traceback.format_exc() if exit_code == EXIT_CRASHED else reason, file=sys.stderr)
+        with suppress(OSError):  # the log may lie on the disk that is full
+            print(traceback.format_exc() if exit_code == EXIT_CRASHED else reason, file=sys.stderr, flush=True)
     if output:
         took = {"seconds": time.monotonic() - started, **footprint()}
-        write_result(output, {"checkpoint": None, "metrics": [], **outcome, **took})
+        try:
+            write_result(output, {"checkpoint": None, "metrics": [], **outcome, **took})
+        except OSError as error:
+            if not lacks_room(error):
+                raise
+            return EXIT_DISK_FULL
     return exit_code
 
 
@@ -174,11 +183,17 @@ def failure(error: Exception) -> tuple[int, str, str]:
             return EXIT_STOPPED, "server_lost", reason
         case Stopped():
             return EXIT_STOPPED, "stopped", reason
-        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
-            return EXIT_CRASHED, "disk_full", f"the disk is full: {reason}"
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or NO_MEMORY in reason:
+    if lacks_room(error):
+        return EXIT_DISK_FULL, "disk_full", f"the disk is full: {reason}"
+    lacks_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if lacks_memory or any(words in reason for words in NO_MEMORY):
         return EXIT_CRASHED, "out_of_memory", f"there is not enough memory: {reason}"
     return EXIT_CRASHED, "crashed", f"{type(error).__name__}: {reason}"
+
+
+def lacks_room(error: Exception) -> bool:
+    """Whether a file could not grow. safetensors says so in words alone."""
+    return getattr(error, "errno", None) in NO_ROOM or any(f"(os error {number})" in str(error) for number in NO_ROOM)
 
 
 def write_result(output: str | Path, result: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from alignment import dry
 from alignment.config import Job, NonFiniteStep, Optimization, ServerLost, Stopped
+from alignment.manifest import verify_sealed
 from alignment.metrics import Metrics
 from alignment.models.checkpoints import evaluating
 from alignment.state import STATE, Part, load_state, replace_tensors, save_state, trained
@@ -189,6 +190,7 @@ def finish(job: Job, model: torch.nn.Module, best: Best, done: int, reason: str)
     facts: dict[str, Any] = {"steps": done}
     if best.step:
         facts |= {"best_step": best.step}
+        verify_sealed(Path(job.output) / BEST)
         kept = load_file(Path(job.output) / BEST)
         for name, parameter in trained(model):
             parameter.copy_(kept[name])

@@ -8,11 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 MANIFEST = "manifest.json"
 INDEX = "model.safetensors.index.json"  # names the files of weights that are too large for one
+UNSEALED = "0" * 64  # stands in a file's header for the digest that is known only when the file is written
+SEAL = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5", ".py"}
 
 
@@ -23,6 +26,40 @@ class ArtifactError(ValueError):
 def file_sha256(path: str | Path) -> str:
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def seal(path: str | Path) -> None:
+    """Write a safetensors file's own SHA-256 into its header, whose writer left "sha256": UNSEALED in the metadata."""
+    digest = file_sha256(path)
+    with open(path, "r+b") as stream:
+        stream.seek(SEAL.search(header_of(path)).start(1))
+        stream.write(digest.encode())
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def verify_sealed(path: str | Path) -> None:
+    """Check every byte of a sealed file. Raises ArtifactError for a changed one, and for one that has no seal."""
+    try:
+        header = header_of(path)
+        if (found := SEAL.search(header)) is None:
+            raise ArtifactError(f"{path} has no digest in its header; it cannot be checked")
+        digest = hashlib.sha256(header[: found.start(1)] + UNSEALED.encode() + header[found.end(1) :])
+        with open(path, "rb") as stream:
+            stream.seek(len(header))
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error}") from error
+    if digest.hexdigest() != (named := found[1].decode()):
+        raise ArtifactError(f"{path} has SHA-256 {digest.hexdigest()}, its header says {named}")
+
+
+def header_of(path: str | Path) -> bytes:
+    """The first bytes of a safetensors file up to its tensors: the header's length in 8 bytes, then JSON."""
+    with open(path, "rb") as stream:
+        size = stream.read(8)
+        return size + stream.read(min(int.from_bytes(size, "little"), os.fstat(stream.fileno()).st_size))
 
 
 def write_manifest(directory: str | Path, *, kind: str, **facts: Any) -> str:

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from alignment.config import Job, JobError
+from alignment.manifest import UNSEALED, ArtifactError, seal, verify_sealed
 from alignment.models.checkpoints import sync_parent
 
 STATE = Path("state") / "state.safetensors"
@@ -78,12 +79,15 @@ def trained(model: torch.nn.Module) -> Iterable[tuple[str, torch.nn.Parameter]]:
 
 
 def replace_tensors(path: Path, tensors: dict[str, torch.Tensor], facts: Any) -> None:
-    """Write one safetensors file beside its place, sync it and rename it there."""
+    """Write one safetensors file beside its place, seal it (which syncs it) and rename it there; or leave nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(f".tmp-{os.getpid()}")
-    save_file(tensors, fresh, metadata={"facts": json.dumps(facts)})
-    with open(fresh, "rb") as stream:
-        os.fsync(stream.fileno())
+    try:
+        save_file(tensors, fresh, metadata={"facts": json.dumps(facts), "sha256": UNSEALED})
+        seal(fresh)
+    except Exception:
+        fresh.unlink(missing_ok=True)  # on a full disk the room is needed to say so
+        raise
     os.replace(fresh, path)
     sync_parent(path)
 
@@ -104,10 +108,11 @@ def load_state(
     if not job.resume_from or not path.is_file():
         return Progress(0, 0.0)
     try:
+        verify_sealed(path)
         with safe_open(path, "pt") as stored:
             facts = json.loads(stored.metadata()["facts"])
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118, no mapping
-    except (SafetensorError, OSError, KeyError, TypeError) as error:
+    except (ArtifactError, SafetensorError, OSError, KeyError, TypeError) as error:
         raise JobError(f"the state {path} cannot be read ({error}); start again without resume_from") from error
     if facts["identity"] != identity(job):
         raise JobError(f"{path} belongs to another job; resume with the same stage, inputs, config and seed")

@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from labelapp import logs
 from labelapp.embedded import Services
+from labelapp.launching import read_launcher
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -125,6 +126,11 @@ CELERY_TASK_ROUTES = {  # what starts a trainer; a dry run measures the machine 
     "labelapp.tasks.run_estimate": {"queue": TRAINING_QUEUE},
 }
 TRAINING_THREADS = env.int("TRAINING_THREADS", default=os.cpu_count() or 1)
+try:
+    TRAINING_LAUNCHER = read_launcher(env("TRAINING_LAUNCHER", default="local"))
+except ValueError as error:
+    raise ImproperlyConfigured(str(error)) from error
+TRAINING_SILENT_MINUTES = env.float("TRAINING_SILENT_MINUTES", default=360)  # then a stage hangs; 0: it may
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"

@@ -5,7 +5,8 @@ TEST_BROKER_URL the servers are embedded ones without fsync under var/test. DATA
 servers of others nothing is touched but what this run made.
 
 The whole suite runs in as many processes as there are cores, up to four; tests named by their paths run in one. `-n`
-decides otherwise. Each process has a database, queues, cache keys, files and an engine socket of its own.
+decides otherwise. Each process has a database, queues, cache keys, files and an engine socket of its own. `--faults`
+runs the fault suite alone, with the long scenarios that are left out otherwise.
 """
 
 import contextlib
@@ -61,6 +62,20 @@ else:  # workers of pytest-xdist share the servers and nothing else
     os.makedirs(os.environ["ARTIFACT_DIR"])
 
 _open = contextlib.ExitStack()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--faults", action="store_true", help="the fault suite alone, with its long scenarios")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out the long scenarios, or with --faults whatever is no scenario of the fault suite."""
+    faults = config.getoption("faults")
+    chosen = [item for item in items if item.get_closest_marker("faults" if faults else "long") is not None]
+    left_out = [item for item in items if (item in chosen) != faults]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.hookimpl(wrapper=True)

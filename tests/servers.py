@@ -83,7 +83,7 @@ def web(log: Path, **environ: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def worker(log: Path, *queues: str, name: str) -> Iterator[subprocess.Popen]:
+def worker(log: Path, *queues: str, name: str, **environ: str) -> Iterator[subprocess.Popen]:
     """Run a Celery worker for these queues ("default", "training"); yields when it is ready."""
     from labelapp.management.commands.up import celery_command
     from labelapp.models import Process
@@ -91,7 +91,7 @@ def worker(log: Path, *queues: str, name: str) -> Iterator[subprocess.Popen]:
     names = ",".join(f"{settings.NAMESPACE}{queue}" for queue in queues)
     quiet = ["--without-gossip", "--without-mingle"]
     words = celery_command("worker", "-Q", names, "-c", "1", "-n", f"{name}@test", *quiet)
-    with running(*words, log=log) as process:
+    with running(*words, log=log, **environ) as process:
 
         def ready():
             must_live(process, log)

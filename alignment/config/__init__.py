@@ -11,6 +11,7 @@ from typing import Any
 from alignment.config.guards import Guards, guards  # noqa: F401
 from alignment.config.job import (  # noqa: F401
     EXIT_BAD_INPUT,
+    EXIT_DISK_FULL,
     EXIT_DONE,
     EXIT_NON_FINITE,
     EXIT_STOPPED,

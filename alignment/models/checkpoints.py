@@ -203,10 +203,14 @@ def save_directory(directory: str | Path, write: Callable[[Path], Any], card: di
     directory = Path(directory)
     fresh = directory.with_name(f"{directory.name}.tmp-{os.getpid()}")
     fresh.mkdir(parents=True)
-    write(fresh)
-    (fresh / "card.json").write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")
-    digest = write_manifest(fresh, kind=kind)
-    sync(fresh)
+    try:
+        write(fresh)
+        (fresh / "card.json").write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")
+        digest = write_manifest(fresh, kind=kind)
+        sync(fresh)
+    except Exception:
+        shutil.rmtree(fresh, ignore_errors=True)  # on a full disk the room is needed to say so
+        raise
     replace_directory(fresh, directory)
     return digest
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from alignment.manifest import MANIFEST, ArtifactError, file_sha256, read_manifest
+from alignment.manifest import MANIFEST, ArtifactError, file_sha256, read_manifest, verify_sealed
 from labelapp.models import Prompt, Round, Stage
 
 PUBLISHED = {"result.json", "metrics.jsonl", "log.txt", "job.json", "samples.jsonl"}  # what the round page links to
@@ -22,10 +22,21 @@ def stage_directory(round: Round, stage: Stage, token: int) -> Path:
     return round_directory(round) / str(token) / f"{stage.number:02d}-{stage.name}"
 
 
-def saved_state(round: Round, stage: Stage) -> str | None:
-    """The directory of the latest earlier attempt that saved a state to resume from."""
-    earlier = (stage_directory(round, stage, token) for token in range(round.token - 1, 0, -1))
-    return next((str(path) for path in earlier if (path / "state").is_dir()), None)
+def saved_state(round: Round, stage: Stage) -> tuple[str | None, list[str]]:
+    """The latest earlier attempt's directory with a whole state to resume from, and what is wrong with later ones."""
+    damaged = []
+    for token in range(round.token - 1, 0, -1):
+        path = stage_directory(round, stage, token)
+        try:
+            files = sorted((path / "state").glob("*.safetensors"))
+            for file in files:
+                verify_sealed(file)
+        except ArtifactError as error:
+            damaged.append(str(error))
+            continue
+        if files:
+            return str(path), damaged
+    return None, damaged
 
 
 def write_prompts(prompts: Iterable[Prompt]) -> str:

@@ -19,7 +19,7 @@ def main(parent: int, program: list[str]) -> None:
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it died before we asked
             sys.exit(1)
-    os.execv(program[0], program)
+    os.execvp(program[0], program)
 
 
 if __name__ == "__main__":

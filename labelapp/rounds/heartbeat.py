@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Protocol
 
 import structlog
 from django.db import DatabaseError, InterfaceError, close_old_connections, connection
@@ -24,7 +25,7 @@ class Heartbeat:
         self.held = held
         self.lost = threading.Event()
         self._stop = threading.Event()
-        self._child: int | None = None
+        self._child: Guarded | None = None
         self._watchdog: threading.Timer | None = None
         self._thread = threading.Thread(target=self._run, name=f"heartbeat-{held.round_id}", daemon=True)
 
@@ -38,16 +39,16 @@ class Heartbeat:
         self._thread.join(timeout=FENCE_SECONDS)
         self._watchdog.cancel()
 
-    def guard(self, process_group: int | None) -> None:
-        """Name the process group that must not outlive the lease."""
-        self._child = process_group
+    def guard(self, child: "Guarded | None") -> None:
+        """Name the trainer that must not outlive the lease, and that hears of every beat."""
+        self._child = child
 
     def fence(self, reason: str = "no heartbeat in time") -> None:
         """Stop writing and kill the trainer: someone else may take the round from now on."""
         log.warning("fenced", round=self.held.round_id, token=self.held.token, reason=reason)
         self.lost.set()
-        if self._child:
-            kill_group(self._child)
+        if child := self._child:
+            child.cut()
 
     def _wind(self) -> None:
         if self._watchdog:
@@ -74,10 +75,20 @@ class Heartbeat:
             return not self.lost.is_set()
         if kept and not self.lost.is_set():
             self._wind()
+            if child := self._child:
+                child.pulse()
             return True
         if not self._stop.is_set():
             self.fence("the round is no longer ours")
         return False
+
+
+class Guarded(Protocol):
+    """A trainer, as a heartbeat sees it."""
+
+    def cut(self) -> None: ...
+
+    def pulse(self) -> None: ...
 
 
 def never() -> bool:

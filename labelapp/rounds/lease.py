@@ -24,7 +24,7 @@ BEAT_SECONDS = 5
 FENCE_SECONDS = 20  # without a beat the supervisor kills its own trainer, well before the lease ends
 RING_AGAIN_AFTER = timedelta(seconds=10)
 RECONCILER_LOCK = 0x726F756E64  # "round"; one reconciler at a time, whoever comes second has nothing to do
-LOST = "The worker was lost {attempts} times in this round. Its log says how far it came; launch the round again."
+LOST = "The worker or its trainer was lost {attempts} times in this round. Its log says how far it came; launch again."
 
 State = Round.State
 HELD = Q(state=State.RUNNING, lease_until__gt=Now())  # after its end nobody can say how long the worker still worked
@@ -101,11 +101,14 @@ def close(round: Round, state: str, *, code: str = "", error: str = "") -> None:
     announce(record(round, state, **({"code": code, "error": error} if code else {})))
 
 
-def release(held: Claim, *, reason: str) -> None:
-    """Give the round back to the queue, to be resumed: the attempt does not count. One to be cancelled ends here."""
+def release(held: Claim, *, reason: str, counts: bool = False) -> None:
+    """Give the round back to the queue, to be resumed. One to be cancelled ends here, and so does a hopeless one.
+
+    counts: whether it was an attempt.
+    """
     with fenced(held) as round:
-        if round.cancel_requested_at:
-            return close(round, State.CANCELLED)
+        if counts or round.cancel_requested_at:
+            return give_up_or_requeue(round, "released", reason=reason)
         requeue(round, "released", reason=reason)
         Round.objects.filter(pk=round.pk).update(attempt=F("attempt") - 1)
 
@@ -138,7 +141,9 @@ def reconcile() -> dict[str, int]:
         if not cursor.fetchone()[0]:
             return {}
     expired = Round.objects.filter(state=State.RUNNING, lease_until__lt=Now())
-    lost = [give_up_or_requeue(round) for round in expired.select_for_update(no_key=True, skip_locked=True)]
+    lost = list(expired.select_for_update(no_key=True, skip_locked=True))
+    for round in lost:
+        give_up_or_requeue(round, "lease_expired", owner=round.owner, attempt=round.attempt)
     unheard = Q(rung_at=None) | Q(rung_at__lt=Now() - RING_AGAIN_AFTER)
     waiting = Round.objects.filter(unheard, state=State.QUEUED).select_for_update(no_key=True, skip_locked=True)
     rung = [round.pk for round in waiting]
@@ -148,11 +153,11 @@ def reconcile() -> dict[str, int]:
     return {"lost": len(lost), "rung": len(rung)}
 
 
-def give_up_or_requeue(round: Round) -> None:
-    """End a round whose supervisor is gone if it was to be cancelled or has no attempts left; else queue it again."""
+def give_up_or_requeue(round: Round, kind: str, **detail) -> None:
+    """End a round that lost its worker or trainer if it was to be cancelled or has no attempts left; else queue it."""
     if round.cancel_requested_at:
         close(round, State.CANCELLED)
     elif round.attempt < round.max_attempts:
-        requeue(round, "lease_expired", owner=round.owner, attempt=round.attempt)
+        requeue(round, kind, **detail)
     else:
         close(round, State.FAILED, code="lost", error=LOST.format(attempts=round.attempt))

@@ -10,6 +10,7 @@ from labelapp.rounds.presets import PRESETS
 
 MITIGATED = {"counterfactual_weight": 10.0}
 BASELINE = {"counterfactual_weight": 0.0}
+WRITTEN = "file:"  # what a value begins with that is a file of an earlier stage
 FILES = {  # config values that name files of the server, which hold other projects' data too
     "bbq_items", "completions", "gold_points", "groups_file", "held_out_rows", "held_out_text", "prompts",
     "reference_cache", "refusal_prompts", "reward_bench", "rows", "text", "weights_file",
@@ -33,8 +34,9 @@ def plan_stages(recipe: str, *, mitigation: bool = False, changes: dict[str, Any
     for path, value in (changes or {}).items():
         change(stages, path, value)
     stages = with_baseline_arm(stages) if mitigation else [without_penalty(spec) for spec in stages]
-    for spec in stages:
+    for number, spec in enumerate(stages):
         check(spec, changes or {})
+        refuse_unmade_files(spec, [earlier["name"] for earlier in stages[:number]])
     return stages
 
 
@@ -122,6 +124,17 @@ def check(spec: dict, changes: dict[str, Any]) -> None:
         mine = [path for path in changes if path.split(".")[0] == spec["stage"]]
         named = [path for path in mine if path.split(".")[-1] in str(error)]
         raise OptionRefused(next(iter(named), ""), f"{spec['stage']}: {error}") from error
+
+
+def refuse_unmade_files(spec: dict, earlier: list[str]) -> None:
+    """Raise OptionRefused for a value "file:NAME/FILE" unless an earlier stage of the recipe has that name."""
+    for key, value in spec["config"].items():
+        if isinstance(value, str) and value.startswith(WRITTEN):
+            name, _, file = value.removeprefix(WRITTEN).partition("/")
+            if name not in earlier or not file:
+                known = f"one of {', '.join(earlier)}" if earlier else "there, but none is"
+                sentence = f"{value!r} names no file of an earlier stage: write file:STAGE/FILE, STAGE being {known}."
+                raise OptionRefused(f"{spec['stage']}.{key}", sentence)
 
 
 def default_of(path: str, recipe: str) -> Any:

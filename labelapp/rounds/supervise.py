@@ -3,7 +3,6 @@
 import os
 import shutil
 import socket
-import subprocess
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -19,11 +18,13 @@ from alignment.manifest import ArtifactError, file_sha256, verify
 from labelapp.models import Round, Stage, Version
 from labelapp.rounds import lease, results, trainer
 from labelapp.rounds.artifacts import round_directory, saved_state, stage_directory
-from labelapp.rounds.failures import StageFailed, explain
+from labelapp.rounds.failures import REMEDIES, StageFailed, explain, last_line
 from labelapp.rounds.heartbeat import Heartbeat, Question, never
 from labelapp.rounds.progress import parse, store, store_missing
+from labelapp.rounds.recipes import WRITTEN
 
 LOOK_SECONDS = 0.5
+STOPPED = {75, -15, 143}  # the exit codes of a trainer that was asked to end; a shell says 143 for -15
 log = structlog.get_logger(__name__)
 State = Round.State
 
@@ -33,7 +34,14 @@ class CancelRequested(Exception):
 
 
 class Interrupted(Exception):
-    """The worker ends, or the trainer was stopped from outside: the round goes back to the queue, to be resumed."""
+    """The worker ends, or the trainer was stopped from outside: the round goes back to the queue, to be resumed.
+
+    `counts` as an attempt where the trainer had got nowhere: else whatever stops it could do so for ever.
+    """
+
+    def __init__(self, reason: str, *, counts: bool = False):
+        super().__init__(reason)
+        self.counts = counts
 
 
 class Hold(NamedTuple):
@@ -67,7 +75,7 @@ def end(hold: Hold) -> None:
     except CancelRequested:
         finish(claim, State.CANCELLED)
     except Interrupted as error:
-        lease.release(claim, reason=str(error))
+        lease.release(claim, reason=str(error), counts=error.counts)
     except StageFailed as error:
         if error.code == "server_lost":  # its state is saved, and a server may be started again
             lease.retry(claim, code=error.code, reason=str(error))
@@ -111,28 +119,30 @@ def run_stage(hold: Hold, round: Round, stage: Stage, spec: dict) -> None:
     """Run one stage to its end and store its result. Raises StageFailed, CancelRequested, Interrupted or LeaseLost."""
     path = prepare(hold.claim, round, stage, spec)
     recover(hold.claim, stage)
+    begun_at = stage.step
     child = trainer.start(stage.stage, path, threads=stage.job["threads"])
-    hold.heart.guard(child.pid)
+    hold.heart.guard(child)
     try:
         follow(hold, stage, child, path.parent)
     finally:
-        if child.poll() is None:
-            trainer.kill(child)
+        if not child.over():
+            child.kill()
         hold.heart.guard(None)
-    accept(hold.claim, stage, path.parent, child.returncode)
+    accept(hold.claim, stage, child, begun_at)
     forget_states(round, stage)
 
 
 def prepare(claim: lease.Claim, round: Round, stage: Stage, spec: dict) -> Path:
     """Write job.json into this attempt's own directory, and the stage's row that names it."""
     directory = stage_directory(round, stage, claim.token)
+    earlier, damaged = saved_state(round, stage)
     job = Job(
         stage=stage.stage,
         inputs={name: resolve(round, symbol) for name, symbol in spec["inputs"].items()},
         config={key: written(round, value) for key, value in spec["config"].items()},
         output=str(directory),
         seed=spec.get("seed", round.seed),
-        resume_from=saved_state(round, stage),
+        resume_from=earlier,
         threads=stage.job.get("threads") or settings.TRAINING_THREADS,  # the bits depend on it: keep the first's
     )
     try:
@@ -145,6 +155,8 @@ def prepare(claim: lease.Claim, round: Round, stage: Stage, spec: dict) -> Path:
         stage.job = asdict(job)
         stage.started_at, stage.finished_at = Now(), None
         stage.save(update_fields=["state", "output", "result", "job", "started_at", "finished_at"])
+        for error in damaged:
+            lease.record(round, "state_damaged", stage=stage.name, error=error, resumed_from=earlier)
         lease.record(round, "stage_started", stage=stage.name, resumed=bool(job.resume_from))
     return directory / "job.json"
 
@@ -174,33 +186,37 @@ def resolve(round: Round, symbol: str) -> Input:
 
 def written(round: Round, value: Any) -> Any:
     """A config value; of "file:NAME/FILE" the path of the file that an earlier stage wrote. Raises StageFailed."""
-    if not isinstance(value, str) or not value.startswith("file:"):
+    if not isinstance(value, str) or not value.startswith(WRITTEN):
         return value
-    name, _, file = value.removeprefix("file:").partition("/")
-    stage = round.stages.get(name=name)
-    path = Path(stage.output) / file
-    facts = next(entry for entry in stage.result.values() if isinstance(entry, dict) and entry.get("path") == str(path))
+    name, _, file = value.removeprefix(WRITTEN).partition("/")
+    made = round.stages.filter(name=name, state=Stage.State.DONE).first()
+    path = Path(made.output if made else "") / file
+    results = made.result.values() if made else ()
+    facts = next((entry for entry in results if isinstance(entry, dict) and entry.get("path") == str(path)), None)
+    if facts is None:
+        raise StageFailed("bad_input", f"{value!r} names no file that an earlier stage wrote. {REMEDIES['bad_input']}")
     if not path.is_file() or file_sha256(path) != facts["sha256"]:
         raise StageFailed("damaged", f"{path}, which {name} wrote, is not as it was; launch the round again.")
     return str(path)
 
 
-def follow(hold: Hold, stage: Stage, child: subprocess.Popen, directory: Path) -> None:
+def follow(hold: Hold, stage: Stage, child: trainer.Trainer, directory: Path) -> None:
     """Bring metrics to the database until the trainer ends. A database that is away is asked again."""
-    offset, first = 0, True
+    offset, first, heard = 0, True, time.monotonic()
     while True:
-        ended = child.poll() is not None  # before reading, so that nothing written before the end is missed
+        ended = child.over()  # before reading, so that nothing written before the end is missed
         if hold.heart.lost.is_set():
             raise lease.LeaseLost("fenced")
         if hold.stopping() and not ended:
-            trainer.stop(child)
+            child.stop()
             raise Interrupted("the worker is shutting down")
         lines, behind = trainer.read_new_lines(directory / "metrics.jsonl", offset)
         try:
             rows = parse(lines)
             if bring(hold.claim, stage, rows, first_batch=first):
-                trainer.stop(child)
+                child.stop()
                 raise CancelRequested
+            heard = time.monotonic() if behind > offset else heard
             offset, first = behind, first and not rows
         except (OperationalError, InterfaceError) as error:
             log.warning("metrics wait for the database", stage=stage.name, error=str(error))
@@ -208,7 +224,15 @@ def follow(hold: Hold, stage: Stage, child: subprocess.Popen, directory: Path) -
             ended = False
         if ended:
             return
+        if settings.TRAINING_SILENT_MINUTES and time.monotonic() - heard > 60 * settings.TRAINING_SILENT_MINUTES:
+            child.stop()
+            raise silent(stage)
         time.sleep(LOOK_SECONDS)
+
+
+def silent(stage: Stage) -> StageFailed:
+    reason = f"it was silent for more than {settings.TRAINING_SILENT_MINUTES:g} minutes"
+    return explain(stage.name, step=stage.step, returncode=0, result={"code": "timeout", "reason": reason}, log="")
 
 
 def bring(claim: lease.Claim, stage: Stage, rows: dict[int, dict], *, first_batch: bool) -> bool:
@@ -218,14 +242,19 @@ def bring(claim: lease.Claim, stage: Stage, rows: dict[int, dict], *, first_batc
     return round.cancel_requested_at is not None
 
 
-def accept(claim: lease.Claim, stage: Stage, directory: Path, returncode: int) -> None:
-    """Store the stage's result, or raise what its end means."""
-    result = trainer.read_result(directory)
-    status = (result or {}).get("status")
+def accept(claim: lease.Claim, stage: Stage, child: trainer.Trainer, begun_at: int) -> None:
+    """Store the stage's result, or raise what its end means. begun_at: its step before this attempt."""
+    returncode, result = child.ended(), trainer.read_result(child.folder)
+    status, nowhere = (result or {}).get("status"), stage.step <= begun_at
+    if result is None and not child.begun():
+        said = last_line(trainer.tail(child.folder / "log.txt"))
+        result = {"code": "not_launched", "reason": f"exit code {child.process.returncode}; {said}"}
+    elif result is None and returncode is None:
+        raise Interrupted("the link to the trainer broke", counts=nowhere)
     if status == "stopped" and result.get("code") == "server_lost":
-        raise explain(stage.name, returncode=returncode, result=result, log="")
-    if status == "stopped" or (result is None and returncode in (75, -15)):
-        raise Interrupted("the trainer was stopped from outside")
+        raise explain(stage.name, step=stage.step, returncode=returncode or 0, result=result, log="")
+    if status == "stopped" or (result is None and returncode in STOPPED):
+        raise Interrupted("the trainer was stopped from outside", counts=nowhere)
     if status == "done" and (checkpoint := result.get("checkpoint")):
         try:
             verify(checkpoint["path"], checkpoint["sha256"])
@@ -238,8 +267,8 @@ def accept(claim: lease.Claim, stage: Stage, directory: Path, returncode: int) -
         stage.save(update_fields=["state", "result", "step", "finished_at"])
         lease.record(round, "stage_done" if done else "stage_failed", stage=stage.name)
     if not done:
-        log_text = trainer.tail(directory / "log.txt")
-        raise explain(stage.name, returncode=returncode, result=result, log=log_text)
+        log_text = trainer.tail(child.folder / "log.txt")
+        raise explain(stage.name, step=stage.step, returncode=returncode or 0, result=result, log=log_text)
 
 
 def forget_states(round: Round, stage: Stage) -> None:

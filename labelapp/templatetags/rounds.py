@@ -23,6 +23,7 @@ SENTENCES = {
     "cancel_requested": "Cancel requested",
     "cancelled": "Cancelled",
     "released": "Given back to the queue: {reason}",
+    "state_damaged": "{stage} cannot go on from a state that was changed: {error}",
     "lease_expired": "The worker {owner} was lost; queued again",
     "collected": "{comparisons} comparisons made, {identical} with equal answers left out",
     "failed": "Failed: {code}",

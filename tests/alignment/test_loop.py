@@ -9,9 +9,10 @@ import torch
 from alignment.config import Job, JobError, NonFiniteStep, Optimization
 from alignment.data.rows import read_jsonl
 from alignment.loop import BEST, Guard, Step, Watch, clipped_step, make_optimizer, schedule, train
+from alignment.manifest import ArtifactError, verify_sealed
 from alignment.metrics import Metrics
 from alignment.models.checkpoints import load_policy
-from alignment.state import STATE, load_state, save_state
+from alignment.state import STATE, load_state, replace_tensors, save_state
 
 
 def job_to(output, **changes):
@@ -127,6 +128,29 @@ def test_a_damaged_state_is_a_sentence(tmp_path, policy):
     (tmp_path / STATE).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(JobError, match="start again without resume_from"):
         load_state(job_to(tmp_path, resume_from=str(tmp_path)), policy, optimizer)
+
+
+@pytest.mark.parametrize("at", [4, 60, -1])
+def test_one_flipped_byte_anywhere_in_a_state_is_found_without_torch(tmp_path, policy, at):
+    save_state(job_to(tmp_path), policy, make_optimizer(policy, Optimization()), step=1, seconds=0)
+    verify_sealed(tmp_path / STATE)
+    whole = bytearray((tmp_path / STATE).read_bytes())
+    whole[at] ^= 1
+    (tmp_path / STATE).write_bytes(whole)
+    with pytest.raises(ArtifactError):
+        verify_sealed(tmp_path / STATE)
+
+
+def test_a_state_that_cannot_be_written_leaves_the_one_before_and_nothing_half(tmp_path, policy):
+    optimizer = make_optimizer(policy, Optimization())
+    save_state(job_to(tmp_path), policy, optimizer, step=1, seconds=0)
+    before = (tmp_path / STATE).read_bytes()
+    with pytest.raises(AttributeError):
+        save_state(job_to(tmp_path), policy, optimizer, step=2, seconds=0, parts={"broken": object()})
+    with pytest.raises(ValueError):
+        replace_tensors(tmp_path / STATE, {"a": "no tensor"}, {})
+    assert (tmp_path / STATE).read_bytes() == before
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["state.safetensors"]
 
 
 def test_metrics_are_lines_that_a_reader_sees_at_once(tmp_path):

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from alignment.__main__ import failure, main
 from alignment.config import JobError, NonFiniteStep, ServerLost, Stopped
@@ -25,7 +26,9 @@ from alignment.manifest import ArtifactError
         (MemoryError(), 1, "out_of_memory"),
         (torch.OutOfMemoryError("cuda"), 1, "out_of_memory"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), 1, "out_of_memory"),
-        (OSError(errno.ENOSPC, "No space left on device"), 1, "disk_full"),
+        (OSError(errno.ENOSPC, "No space left on device"), 74, "disk_full"),
+        (OSError(errno.EFBIG, "File too large"), 74, "disk_full"),
+        (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), 74, "disk_full"),
         (ZeroDivisionError("division by zero"), 1, "crashed"),
     ],
 )

@@ -14,6 +14,7 @@ from tests.gate.rounds import make_passing
 THREADS, SWITCHES = 20, 5
 
 
+@pytest.mark.faults
 @pytest.mark.django_db(transaction=True)
 def test_twenty_people_promote_and_roll_back_and_the_epochs_have_no_gap(tmp_path):
     admin, project = make_user(), make_project()
@@ -48,6 +49,7 @@ def test_twenty_people_promote_and_roll_back_and_the_epochs_have_no_gap(tmp_path
     assert list(Version.objects.filter(state="promoted")) == [now.version]
 
 
+@pytest.mark.faults
 @pytest.mark.django_db(transaction=True)
 def test_of_two_people_who_saw_the_same_epoch_one_is_refused(tmp_path):
     admin, project = make_user(), make_project()

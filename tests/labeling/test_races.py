@@ -77,6 +77,7 @@ def judge_until_nothing_is_left(address: str, cookies: dict) -> list[int]:
                 return statuses
 
 
+@pytest.mark.faults
 def test_32_people_on_the_last_20_slots_give_three_judgments_by_three_people_each(crowded, addresses):
     project, people = crowded
     comparisons = [make_comparison(project) for _ in range(7)]

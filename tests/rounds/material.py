@@ -28,12 +28,15 @@ def policy_files() -> tuple[str, str]:
 
 @cache
 def snapshot_files(name: str = "good") -> tuple[str, str]:
-    """(path, digest) of a frozen data set; "broken" lacks a chosen answer, "safety" has safety labels."""
+    """(path, digest) of a frozen data set; "broken" lacks a chosen answer, "infinite" has a margin that no
+    float32 holds, "safety" has safety labels."""
     path = settings.ARTIFACT_DIR / f"snapshot-{name}"
     path.mkdir(parents=True)
     pairs = [pair(topic, number) for topic in TOPICS for number in range(4)]
     if name == "broken":
         del pairs[3]["chosen"]
+    if name == "infinite":
+        pairs[3]["margin"] = 1e300
     write_rows(path / "pairs-train.jsonl", pairs[:24])
     write_rows(path / "pairs-test.jsonl", pairs[24:])
     write_rows(path / "judgments.jsonl", [judgment(each) for each in pairs[:24]] if name == "safety" else [])

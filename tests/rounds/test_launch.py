@@ -99,6 +99,13 @@ def test_a_value_out_of_range_is_refused_with_its_option(given, path, value):
     assert not Round.objects.exists()
 
 
+@pytest.mark.parametrize(("path", "value"), [("sft.rows", "file:"), ("sft.rows", "file:sft/rows.jsonl")])
+def test_a_value_that_names_no_file_of_an_earlier_stage_is_refused(given, path, value):
+    with pytest.raises(OptionRefused, match="names no file of an earlier stage") as refusal:
+        launch_round(**given, recipe="best-of-n", changes={path: value})
+    assert refusal.value.option == path
+
+
 def test_a_snapshot_without_test_pairs_is_refused(given):
     given["project"].snapshots.all()
     other = make_project()
@@ -198,6 +205,7 @@ def test_an_unknown_recipe_is_refused(client, given):
     assert answer.status_code == 422 and answer.context["form"].errors["recipe"]
 
 
+@pytest.mark.faults
 @pytest.mark.services
 @pytest.mark.django_db(transaction=True)
 def test_of_sixteen_launches_on_two_web_processes_one_becomes_a_round(web_server):

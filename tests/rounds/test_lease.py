@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 from labelapp.models import Round, RoundEvent
 from labelapp.rounds import heartbeat, lease
 from labelapp.rounds.actions import RoundIsOver, request_cancel
+from labelapp.rounds.trainer import Trainer
 from tests.factories import make_project
 from tests.rounds.material import queue_reward_round
 
@@ -146,14 +147,14 @@ def test_an_event_cannot_be_rewritten(round):
         RoundEvent.objects.filter(round=round).update(kind="done")
 
 
-def test_without_a_beat_the_watchdog_kills_the_trainer(round, monkeypatch):
+def test_without_a_beat_the_watchdog_kills_the_trainer(round, monkeypatch, tmp_path):
     import subprocess
 
     monkeypatch.setattr(heartbeat, "FENCE_SECONDS", 0.1)
     held = lease.claim(round.pk, owner="one")
-    trainer = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    process = subprocess.Popen(["sleep", "600"], start_new_session=True)
     with heartbeat.Heartbeat(held) as heart:
-        heart.guard(trainer.pid)
-        trainer.wait(30)
+        heart.guard(Trainer(process, tmp_path))
+        process.wait(30)
         assert heart.lost.is_set()
-    assert trainer.returncode == -9
+    assert process.returncode == -9

@@ -119,6 +119,7 @@ def test_a_worker_lost_while_freezing_is_followed_by_another(project):
     assert Round.objects.count() == 1
 
 
+@pytest.mark.faults
 @pytest.mark.services
 @pytest.mark.django_db(transaction=True)
 def test_of_eight_beats_one_launches(project):

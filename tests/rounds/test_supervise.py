@@ -1,19 +1,16 @@
 """A round with a real worker and a real trainer, and everything that may happen to them."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import psutil
 import pytest
 from django.db import connection
 from django.db.models.functions import Now
 
-from alignment.manifest import read_manifest
 from labelapp.celery import app
 from labelapp.models import Round
 from labelapp.rounds import lease
@@ -21,18 +18,12 @@ from labelapp.rounds.actions import SUPERVISE, request_cancel
 from labelapp.rounds.supervise import supervise_round
 from tests.factories import make_project
 from tests.rounds.material import queue_reward_round
-from tests.rounds.processes import PATIENCE, kill_group, step_of, wait_for
+from tests.rounds.processes import PATIENCE, kill_group, step_of, wait_for, weights_by_hand, weights_of
 from tests.servers import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 services = pytest.mark.services  # what hangs on the broker or on the database's clock; the others on the trainer alone
 ENDLESS = 100_000
-
-
-def weights_of(round: Round) -> str:
-    """SHA-256 of the trained weights; the card beside them also holds seconds, which no two runs share."""
-    checkpoint = round.stages.get().result["checkpoint"]["path"]
-    return read_manifest(checkpoint)["files"]["model.safetensors"]["sha256"]
 
 
 def trainers(of: Round | None = None) -> list[psutil.Process]:
@@ -72,6 +63,7 @@ def test_a_round_runs_to_its_end_and_registers_its_version():
 
 
 @services
+@pytest.mark.faults
 def test_a_worker_killed_in_mid_stage_is_resumed_to_the_same_bits_and_ten_messages_are_one_attempt(
     celery_worker, tmp_path
 ):
@@ -95,16 +87,7 @@ def test_a_worker_killed_in_mid_stage_is_resumed_to_the_same_bits_and_ten_messag
     assert [row.step for row in round.stages.get().metric_rows.all()] == list(range(1, 61))
 
 
-def weights_by_hand(round: Round, folder: Path) -> str:
-    """SHA-256 of the weights that the round's job gives without a worker and without an interruption."""
-    from alignment.__main__ import main
-
-    job = {**round.stages.get().job, "output": str(folder / "by-hand"), "resume_from": None}
-    (folder / "job.json").write_text(json.dumps(job))
-    assert main([job["stage"], str(folder / "job.json")]) == 0
-    return read_manifest(folder / "by-hand" / "checkpoint")["files"]["model.safetensors"]["sha256"]
-
-
+@pytest.mark.faults
 def test_a_cancelled_round_stops_its_trainer_and_ends_cancelled():
     round = queue_reward_round(make_project(), steps=ENDLESS)
     supervisor = supervise_in_thread(round)
@@ -120,6 +103,7 @@ def test_a_cancelled_round_stops_its_trainer_and_ends_cancelled():
 
 
 @services
+@pytest.mark.faults
 def test_a_worker_told_to_end_saves_and_gives_the_round_back_without_using_an_attempt(celery_worker):
     round = queue_reward_round(make_project(), steps=ENDLESS)
     process = celery_worker("training")
@@ -133,6 +117,7 @@ def test_a_worker_told_to_end_saves_and_gives_the_round_back_without_using_an_at
     assert round.events.filter(kind="released").exists()
 
 
+@pytest.mark.faults
 def test_rows_that_cannot_be_read_fail_the_round_with_a_sentence():
     round = queue_reward_round(make_project(), data="broken")
 
@@ -143,6 +128,7 @@ def test_rows_that_cannot_be_read_fail_the_round_with_a_sentence():
     assert "line 4" in round.error and "launch again" in round.error
 
 
+@pytest.mark.faults
 def test_a_trainer_killed_for_want_of_memory_fails_the_round_once():
     round = queue_reward_round(make_project(), steps=ENDLESS)
     supervisor = supervise_in_thread(round)
@@ -157,6 +143,7 @@ def test_a_trainer_killed_for_want_of_memory_fails_the_round_once():
 
 
 @services
+@pytest.mark.faults
 def test_a_supervisor_whose_round_was_taken_over_kills_its_trainer_and_writes_nothing_more():
     round = queue_reward_round(make_project(), steps=ENDLESS)
     supervisor = supervise_in_thread(round)

@@ -84,6 +84,7 @@ def test_a_switch_that_there_is_no_room_for_does_not_wait_for_ever(keeper, proje
     assert deployment.pending is None and "no room" in deployment.pending_error
 
 
+@pytest.mark.faults
 def test_a_damaged_version_is_not_tried_again_at_every_look(keeper, project):
     Deployment.objects.create(project=project, version=make_version(project, path="/damaged"))
     keeper.poll()

@@ -60,6 +60,7 @@ def test_a_full_queue_refuses_at_once_and_recovers(served, client):
     assert say(client).choices
 
 
+@pytest.mark.faults
 def test_an_engine_that_dies_ends_streams_with_an_error_and_comes_back_with_what_was_promoted(served, client):
     stream = say(client, **ENDLESS)
     next(stream)

@@ -78,6 +78,7 @@ class People:
             promote(deployment=seen, version=version, by=self.served.admin, reason="chance", seen_epoch=seen.epoch)
 
 
+@pytest.mark.faults
 def test_switching_under_load_fails_no_request(served):
     promote_now(served, served.first)
     seen_before = served.deployment.epoch
@@ -146,6 +147,7 @@ def test_a_new_version_is_loaded_before_the_epoch_moves(served):
     print(f"\nloading and switching took {event.switch_seconds} s (asked at epoch {promotion.deployment.epoch})")
 
 
+@pytest.mark.faults
 def test_a_tampered_artifact_is_never_served(served):
     promote_now(served, served.first)
     damaged = tiny_version(served.project, served.place, 4)

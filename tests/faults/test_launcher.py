@@ -1,0 +1,168 @@
+"""TRAINING_LAUNCHER: the trainer runs elsewhere, and ends with its lease, whatever happens to what lies between."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from alignment.manifest import verify
+from labelapp.launching import launched, read_launcher
+from labelapp.models import Round
+from labelapp.rounds import heartbeat, trainer
+from labelapp.rounds.actions import request_cancel
+from labelapp.rounds.artifacts import round_directory
+from labelapp.rounds.supervise import supervise_round
+from tests.factories import make_project
+from tests.faults.rounds import ENDLESS, assert_ended, reach, states_of, supervised, trainers_of
+from tests.rounds.material import queue_reward_round
+from tests.servers import wait_until
+
+pytestmark = pytest.mark.faults
+rows = pytest.mark.django_db(transaction=True)
+FAR_SHELL = f"{sys.executable} {Path(__file__).with_name('far_shell.py')} host {{quoted}}"
+NOBODY = 65534
+
+
+@pytest.fixture
+def far(settings, tmp_path):
+    """A launcher that is like ssh, and a shared directory whose name needs quotes."""
+    settings.TRAINING_LAUNCHER = read_launcher(FAR_SHELL)
+    settings.ARTIFACT_DIR = tmp_path / "shared & 'quoted' $HOME"
+    settings.ARTIFACT_DIR.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("template", "command", "words"),
+    [
+        ("srun --gpus=1 {command}", ["python", "-m", "a b"], ["srun", "--gpus=1", "python", "-m", "a b"]),
+        ("ssh 'gpu 1' {command}", ["python", "it's $HOME"], ["ssh", "gpu 1", "python 'it'\"'\"'s $HOME'"]),
+        ("su far -c {quoted}", ["python", "a b"], ["su", "far", "-c", "python 'a b'"]),
+        ("nice {command} more", ["python"], ["nice", "python", "more"]),
+    ],
+)
+def test_a_template_takes_the_command_as_words_or_as_one_word_for_a_shell(template, command, words):
+    assert launched(read_launcher(template), command) == words
+
+
+def test_what_was_quoted_for_a_shell_arrives_as_it_was():
+    command = ["printf", "%s\\n", "a b", "$HOME `id`", "it's", "", "x;y"]
+    (line,) = launched(["ssh", "{command}"], command)[1:]
+    assert subprocess.run(["sh", "-c", line], capture_output=True, text=True).stdout.split("\n")[:-1] == command[2:]
+    assert shlex.split(line) == command
+
+
+@pytest.mark.parametrize(
+    "template", ["ssh host", "{command}", "ssh 'host {command}", "srun {command} {command}", "srun --wrap={command}"]
+)
+def test_a_template_that_cannot_work_is_refused_at_the_start(template):
+    environ = {**os.environ, "TRAINING_LAUNCHER": template}
+    with pytest.raises(ValueError, match="TRAINING_LAUNCHER"):
+        read_launcher(template)
+    if template == "ssh host":
+        code = "import django, os; os.environ['DJANGO_SETTINGS_MODULE'] = 'labelapp.settings'; django.setup()"
+        words = [sys.executable, "-c", code]
+        refused = subprocess.run(words, env=environ, capture_output=True, text=True)
+        assert refused.returncode and "ImproperlyConfigured: TRAINING_LAUNCHER 'ssh host' must be" in refused.stderr
+
+
+def test_local_is_no_launcher():
+    assert read_launcher("local") == read_launcher("") == []
+
+
+@rows
+def test_a_launcher_that_never_begins_ends_the_round_with_its_words(settings):
+    settings.TRAINING_LAUNCHER = read_launcher("sh -c 'echo no such host >&2; exit 255' {command}")
+    round = queue_reward_round(make_project())
+    supervise_round(round.pk)
+    assert_ended(round, "not_launched", "exit code 255; no such host", "look at TRAINING_LAUNCHER")
+
+
+@rows
+def test_a_link_that_breaks_ends_the_trainer_and_the_round_goes_on_from_its_state(far):
+    round = queue_reward_round(make_project(), steps=3000)
+    with supervised(round):
+        reach(round, 4)
+        client_of(round).kill()
+    assert (round.state, round.attempt) == ("queued", 0)  # it got somewhere: no attempt is used up
+    assert round.events.get(kind="released").detail["reason"] == "the link to the trainer broke"
+    assert not trainers_of(round)
+    with supervised(round):
+        reach(round, 5)
+        assert round.stages.get().job["resume_from"]
+        request_cancel(round=round)
+    assert round.state == "cancelled" and not trainers_of(round)
+
+
+def client_of(round: Round) -> psutil.Process:
+    """The launcher's own process here."""
+    (client,) = [p for p in psutil.Process().children() if "far_shell.py" in " ".join(p.cmdline())]
+    return client
+
+
+@rows
+@pytest.mark.long
+def test_a_round_runs_elsewhere_without_our_environment_and_its_artifact_is_whole(far, monkeypatch):
+    monkeypatch.setenv("SECRET_KEY", "must not travel")
+    round = queue_reward_round(make_project(), steps=3000)
+    with supervised(round):
+        reach(round, 1)
+        (process,) = trainers_of(round)
+        environ = process.environ()
+        assert environ["OMP_NUM_THREADS"] == "1" and environ["HF_HUB_OFFLINE"] == "1"
+        assert "SECRET_KEY" not in environ and "HOME" not in environ
+        assert os.getsid(process.pid) != os.getsid(client_of(round).pid)
+    assert round.state == "done", round.error
+    version = round.versions.get()
+    verify(version.path, version.digest)
+
+
+@rows
+@pytest.mark.long
+def test_a_cancel_reaches_the_far_trainer_which_saves_and_ends(far):
+    round = queue_reward_round(make_project(), steps=ENDLESS)
+    with supervised(round):
+        reach(round, 3)
+        asked = request_cancel(round=round).cancel_requested_at
+    assert round.state == "cancelled" and (round.finished_at - asked).total_seconds() < 20
+    (folder,) = round_directory(round).glob("1/*")
+    assert trainer.read_result(folder)["status"] == "stopped"
+    assert states_of(round) and not trainers_of(round)
+
+
+@rows
+@pytest.mark.long
+def test_a_far_trainer_that_hears_no_heartbeat_is_ended_there(far, monkeypatch):
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.5)
+    monkeypatch.setattr(trainer, "FENCE_SECONDS", 3)
+    round = queue_reward_round(make_project(), steps=ENDLESS)
+    with supervised(round):
+        reach(round, 3)
+        client_of(round).send_signal(signal.SIGSTOP)  # a network that lost both machines without a word
+        wait_until(lambda: not trainers_of(round), seconds=30, what="the far trainer's end")
+    assert round.state == "queued" and round.events.filter(kind="released").exists()
+
+
+@rows
+@pytest.mark.long
+def test_a_trainer_under_a_second_account_obeys(settings, tmp_path):
+    """The other account reads the checkout and writes into the shared directory."""
+    account = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    if subprocess.run([*account, sys.executable, "-c", "import torch"], capture_output=True).returncode:
+        pytest.skip("no second account here that can run this Python: only root can, and where others may read it")
+    settings.TRAINING_LAUNCHER = read_launcher(f"{shlex.join(account)} {{command}}")
+    mask = os.umask(0)
+    try:
+        round = queue_reward_round(make_project(), steps=ENDLESS)
+        with supervised(round):
+            reach(round, 1)
+            (process,) = trainers_of(round)
+            assert process.uids().real == NOBODY
+            request_cancel(round=round)
+    finally:
+        os.umask(mask)
+    assert round.state == "cancelled" and states_of(round) and not trainers_of(round)
