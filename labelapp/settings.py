@@ -1,6 +1,7 @@
 """Settings from the environment; without any, those of the embedded servers on this machine alone."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import dj_database_url
@@ -218,6 +219,14 @@ STATICFILES_FINDERS = [
 ]
 WHITENOISE_USE_FINDERS = not HASHED_STATIC
 ARTIFACT_DIR = Path(env("ARTIFACT_DIR", default=str(embedded.root / "artifacts")))
+# Behind it a bucket that several machines share, as s3://name/prefix; credentials as AWS_* variables.
+ARTIFACT_STORE = env("ARTIFACT_STORE", default="")
+ARTIFACT_STORE_ENDPOINT = env("ARTIFACT_STORE_ENDPOINT", default="")  # of a server that is not Amazon's
+ARTIFACT_STATE_MINUTES = env.float("ARTIFACT_STATE_MINUTES", default=5)  # between two states of a stage in the bucket
+if ARTIFACT_STORE and not ARTIFACT_STORE.startswith("s3://"):
+    raise ImproperlyConfigured(f"ARTIFACT_STORE is {ARTIFACT_STORE!r}: name a bucket, as s3://name/prefix.")
+if ARTIFACT_STORE and find_spec("obstore") is None:
+    raise ImproperlyConfigured("ARTIFACT_STORE needs the package obstore: pip install obstore, see constraints.txt.")
 DATA_UPLOAD_MAX_MEMORY_SIZE = 8 * 1024 * 1024
 
 # The engine answers on a unix socket of ours, unless ENGINE_URL names an upstream.

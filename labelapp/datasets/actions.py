@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import transaction
 
 from alignment.manifest import verify, write_manifest
+from labelapp import storage
 from labelapp.datasets.freeze import SPLITS, Counts, write_files
 from labelapp.datasets.held import index_snapshot
 from labelapp.datasets.imports import (
@@ -92,6 +93,7 @@ def freeze_snapshot(*, project: Project, by: User | None) -> Snapshot:
         _refuse_if_useless(counts, project)
         digest = write_manifest(draft, kind="snapshot", **counts.facts(project))
         manifest = _publish(draft, shelf / digest, digest)
+        storage.keep(shelf / digest, digest)
     with transaction.atomic():
         snapshot, _ = Snapshot.objects.get_or_create(
             project=project,
@@ -153,9 +155,10 @@ class DestinationTaken(Exception):
 
 def export_snapshot(*, snapshot: Snapshot, destination: Path) -> Path:
     """Copy a snapshot's files, verified before and after. Raises DestinationTaken, ArtifactError."""
-    verify(snapshot.path, snapshot.digest)
+    here = storage.at_hand(snapshot.path, snapshot.digest)
+    verify(here, snapshot.digest)
     if destination.exists() and any(destination.iterdir()):
         raise DestinationTaken(f"{destination} is not empty")
-    shutil.copytree(snapshot.path, destination, dirs_exist_ok=True)
+    shutil.copytree(here, destination, dirs_exist_ok=True)
     verify(destination, snapshot.digest)
     return destination

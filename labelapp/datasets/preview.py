@@ -5,7 +5,9 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from alignment.manifest import ArtifactError
 from labelapp.models import Snapshot
+from labelapp.storage import StoreAway, at_hand
 
 SHOWN = 3
 
@@ -21,9 +23,9 @@ class Pair(NamedTuple):
 def first_rows(snapshot: Snapshot, *, count: int = SHOWN) -> list[Pair]:
     """Read from the file itself; none where the file is gone."""
     try:
-        with open(Path(snapshot.path) / "pairs-train.jsonl", encoding="utf-8") as file:
+        with open(Path(at_hand(snapshot.path, snapshot.digest)) / "pairs-train.jsonl", encoding="utf-8") as file:
             return [_pair(json.loads(line)) for line in islice(file, count)]
-    except FileNotFoundError:
+    except (ArtifactError, FileNotFoundError, StoreAway):
         return []
 
 

@@ -25,6 +25,7 @@ from labelapp.datasets.figures import figures_of
 from labelapp.datasets.preview import first_rows
 from labelapp.datasets.reading import BadFile
 from labelapp.models import Project, Snapshot
+from labelapp.storage import StoreAway, at_hand
 
 UPLOAD_LIMIT = 20 * 10**6  # bytes; what comes over a page is stored while the browser waits
 UNPACKED_LIMIT = 5 * UPLOAD_LIMIT
@@ -150,12 +151,20 @@ def snapshot_file(request: HttpRequest, project: Project, digest: str, name: str
     return file_response(request, get_object_or_404(Snapshot, project=project, digest=digest), name)
 
 
+def files_of(snapshot: Snapshot) -> Path:
+    """The snapshot's directory on this machine. Raises Http404."""
+    try:
+        return Path(at_hand(snapshot.path, snapshot.digest))
+    except (ArtifactError, StoreAway) as error:
+        raise Http404(f"the snapshot's files cannot be brought here: {error}") from error
+
+
 def file_response(request: HttpRequest, snapshot: Snapshot, name: str) -> HttpResponse:
     """The file of this name in the manifest, or the manifest; nothing else has a name here. Raises Http404."""
     shas = {name: facts["sha256"] for name, facts in snapshot.manifest["files"].items()} | {MANIFEST: snapshot.digest}
-    path = Path(snapshot.path) / name
     if name not in shas:
         raise Http404("the snapshot has no such file")
+    path = files_of(snapshot) / name
     if not path.is_file():
         raise Http404("the snapshot's file is gone from the disk")
     label = f"{snapshot.project.slug}-{snapshot.digest[:8]}-{name}"

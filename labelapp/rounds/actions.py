@@ -22,6 +22,7 @@ from labelapp.rounds.notices.outbox import announce
 from labelapp.rounds.presets import USUAL
 from labelapp.rounds.refusals import DiskRefused, LaunchRefused
 from labelapp.rounds.saved import Plan, plan_preset, plan_saved
+from labelapp.storage import at_hand
 
 SUPERVISE = "labelapp.tasks.supervise_round"
 
@@ -247,7 +248,7 @@ def refuse_missing_safety(stages: list[dict], snapshot: Snapshot) -> None:
     """A cost head learns from judgments that call answers safe or unsafe: better no round than one that ends there."""
     if not any(spec["config"].get("heads", {}).get("safety") for spec in stages):
         return
-    with open(Path(snapshot.path) / "judgments.jsonl") as rows:
+    with open(Path(at_hand(snapshot.path, snapshot.digest)) / "judgments.jsonl") as rows:
         said = {label for row in map(json.loads, rows) if row["split"] == "train" for label in row.get("safety") or []}
     if said != {"safe", "unsafe"}:
         raise SnapshotRefused(

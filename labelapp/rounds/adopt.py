@@ -20,6 +20,7 @@ from alignment.manifest import (
     verify,
     write_manifest,
 )
+from labelapp import storage
 from labelapp.models import Project, Version
 from labelapp.rounds.trainer import environment, read_result
 
@@ -50,6 +51,7 @@ def adopt_model(*, project: Project, source: str, kind: str = "policy", template
         place = shelf / digest
         if not place.exists():
             model.rename(place)
+        storage.keep(place, digest)
     version, _ = Version.objects.get_or_create(
         project=project,
         name=name_of(source, digest),

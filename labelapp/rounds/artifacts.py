@@ -7,7 +7,8 @@ from pathlib import Path
 
 from django.conf import settings
 
-from alignment.manifest import MANIFEST, ArtifactError, file_sha256, read_manifest, verify_sealed
+from alignment.manifest import ArtifactError, file_sha256, verify_sealed
+from labelapp import storage
 from labelapp.models import Prompt, Round, Stage
 
 PUBLISHED = {"result.json", "metrics.jsonl", "log.txt", "job.json", "samples.jsonl"}  # what the round page links to
@@ -27,6 +28,8 @@ def saved_state(round: Round, stage: Stage) -> tuple[str | None, list[str]]:
     damaged = []
     for token in range(round.token - 1, 0, -1):
         path = stage_directory(round, stage, token)
+        if not (path / "state").is_dir():
+            damaged += storage.bring_state(path / "state")
         try:
             files = sorted((path / "state").glob("*.safetensors"))
             for file in files:
@@ -46,17 +49,22 @@ def write_prompts(prompts: Iterable[Prompt]) -> str:
     lines = [json.dumps({"id": prompt.pk, "messages": prompt.messages}, ensure_ascii=False) for prompt in prompts]
     draft = folder / f"{secrets.token_hex(8)}.partial"
     draft.write_text("\n".join(lines) + "\n")
-    return str(draft.rename(folder / f"{file_sha256(draft)}.jsonl"))
+    place = draft.rename(folder / f"{file_sha256(draft)}.jsonl")
+    storage.keep_files([place])
+    return str(place)
 
 
 def look_over(directory: str, digest: str) -> None:
     """Check the manifest's digest and every file's size, not its bytes: the trainer verifies those.
 
-    Raises ArtifactError naming the first difference.
+    Of what only the bucket has, the manifest. Raises ArtifactError naming the first difference.
     """
-    manifest = read_manifest(directory)
-    if file_sha256(Path(directory) / MANIFEST) != digest:
-        raise ArtifactError(f"{directory}/{MANIFEST} does not have the digest {digest[:12]}…")
+    try:
+        manifest = storage.manifest_at_hand(directory, digest)
+    except (storage.StoreAway, OSError, ValueError) as error:
+        raise ArtifactError(str(error)) from error
+    if not storage.is_here(directory):
+        return
     for name, facts in manifest["files"].items():
         path = Path(directory) / name
         if not path.is_file():

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from alignment.manifest import file_sha256
 from labelapp.models import AuditMetric, Stage
+from labelapp.storage import file_if_at_hand
 
 Z = 1.959964  # 95 % of a normal distribution lie within
 
@@ -84,7 +85,7 @@ def unpaired_gap(before: AuditMetric, after: AuditMetric) -> Gap:
 
 def items_of(stage: Stage) -> dict[str, Items]:
     """What each mean of the stage was computed from, by figure; empty where values.jsonl is gone or was changed."""
-    path, cited = Path(stage.output) / "values.jsonl", (stage.result or {}).get("values") or {}
+    path, cited = file_if_at_hand(Path(stage.output) / "values.jsonl"), (stage.result or {}).get("values") or {}
     found: dict[str, Items] = defaultdict(dict)
     if not stage.output or not path.is_file() or file_sha256(path) != cited.get("sha256"):
         return found

@@ -12,6 +12,7 @@ from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from alignment.manifest import ArtifactError, verify
+from labelapp import storage
 from labelapp.models import (
     Audit,
     Deployment,
@@ -208,10 +209,16 @@ def require_reason(version: Version, by: User | None, reason: str, *, confirmed:
 
 
 def verify_artifact(version: Version) -> None:
-    """Raise ArtifactChanged unless every byte of the checkpoint is the one its digest vouches for."""
+    """Raise ArtifactChanged unless every byte of the checkpoint is the one its digest vouches for.
+
+    Of what only the bucket has, the manifest is checked here, and every byte by the engine that fetches it.
+    """
     try:
-        verify(version.path, version.digest)
-    except (ArtifactError, OSError) as error:
+        if storage.is_here(version.path):
+            verify(version.path, version.digest)
+        else:
+            storage.manifest_at_hand(version.path, version.digest)
+    except (ArtifactError, OSError, storage.StoreAway) as error:
         raise ArtifactChanged(f"The checkpoint of {version.name} cannot be served: {error}.") from error
 
 

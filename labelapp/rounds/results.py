@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from labelapp import storage
 from labelapp.models import Round, Stage, Version
 from labelapp.rounds import lease
 from labelapp.rounds.gate import SUITES, record_audit
@@ -45,6 +46,7 @@ def register_version(round: Round, stage: Stage, made: dict[str, Version]) -> Ve
     made: versions of the round's earlier stages, by stage; one of them may be this one's parent.
     """
     checkpoint = stage.result["checkpoint"]
+    here = storage.at_hand(checkpoint["path"], checkpoint["sha256"])
     kind = KINDS[stage.stage]
     prefix = "policy" if kind == Version.Kind.POLICY else stage.name.replace("_", "-")
     parent = inputs_of(round, stage).get("parent", "").removeprefix("stage:")
@@ -58,7 +60,7 @@ def register_version(round: Round, stage: Stage, made: dict[str, Version]) -> Ve
             "parent_id": made[parent].pk if parent in made else round.parent_id,
             "round": round,
             "snapshot_id": round.snapshot_id,
-            "card": read_card(checkpoint["path"]),
+            "card": read_card(here),
         },
     )
     return version
@@ -74,7 +76,7 @@ def audit_versions(round: Round, stage: Stage, versions: dict[str, Version]) -> 
     for name in ("reward", "policy"):
         kind, _, made_by = inputs.get(name, "").partition(":")
         if kind == "stage" and made_by in versions:
-            path = str(Path(stage.output) / "result.json")
+            path = str(storage.file_at_hand(Path(stage.output) / "result.json"))
             record_audit(version=versions[made_by], stage=stage, result=stage.result, result_path=path)
 
 

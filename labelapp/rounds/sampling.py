@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from alignment.config import GenerateConfig, JobError
 from alignment.manifest import ArtifactError
+from labelapp import storage
 from labelapp.labeling.queue import create_comparisons
 from labelapp.models import (
     Comparison,
@@ -227,7 +228,7 @@ def read_rows(stage: Stage) -> list[dict]:
 
     Raises StageFailed.
     """
-    path = Path(stage.output) / COMPLETIONS
+    path = storage.file_at_hand(Path(stage.output) / COMPLETIONS)
     try:
         with path.open() as lines:  # not splitlines(), which also splits at separators inside a text
             rows = [json.loads(line, parse_constant=lambda name: None) for line in lines]

@@ -15,11 +15,13 @@ from django.db.models.functions import Now
 
 from alignment.config import Input, Job
 from alignment.manifest import ArtifactError, file_sha256, verify
+from labelapp import storage
 from labelapp.models import Round, Stage, Version
 from labelapp.rounds import lease, results, trainer
 from labelapp.rounds.artifacts import round_directory, saved_state, stage_directory
 from labelapp.rounds.failures import REMEDIES, StageFailed, explain, last_line
 from labelapp.rounds.heartbeat import Heartbeat, Question, never
+from labelapp.rounds.keeping import StateKeeper, keep_outcome
 from labelapp.rounds.progress import parse, store, store_missing
 from labelapp.rounds.recipes import WRITTEN
 
@@ -76,6 +78,8 @@ def end(hold: Hold) -> None:
         finish(claim, State.CANCELLED)
     except Interrupted as error:
         lease.release(claim, reason=str(error), counts=error.counts)
+    except storage.StoreAway as error:
+        lease.release(claim, reason=str(error), counts=True)
     except StageFailed as error:
         if error.code == "server_lost":  # its state is saved, and a server may be started again
             lease.retry(claim, code=error.code, reason=str(error))
@@ -108,7 +112,7 @@ def is_finished(stage: Stage) -> bool:
         return False
     if checkpoint := (stage.result or {}).get("checkpoint"):
         try:
-            verify(checkpoint["path"], checkpoint["sha256"])
+            verify(storage.at_hand(checkpoint["path"], checkpoint["sha256"]), checkpoint["sha256"])
         except ArtifactError as error:
             log.warning("stage is run again", stage=stage.name, error=str(error))
             return False
@@ -122,12 +126,13 @@ def run_stage(hold: Hold, round: Round, stage: Stage, spec: dict) -> None:
     begun_at = stage.step
     child = trainer.start(stage.stage, path, threads=stage.job["threads"])
     hold.heart.guard(child)
-    try:
-        follow(hold, stage, child, path.parent)
-    finally:
-        if not child.over():
-            child.kill()
-        hold.heart.guard(None)
+    with StateKeeper(path.parent):
+        try:
+            follow(hold, stage, child, path.parent)
+        finally:
+            if not child.over():
+                child.kill()
+            hold.heart.guard(None)
     accept(hold.claim, stage, child, begun_at)
     forget_states(round, stage)
 
@@ -164,7 +169,8 @@ def prepare(claim: lease.Claim, round: Round, stage: Stage, spec: dict) -> Path:
 def recover(claim: lease.Claim, stage: Stage) -> None:
     """Bring the steps that the killed attempt had written but its supervisor had not read."""
     if earlier := stage.job["resume_from"]:
-        lines, _ = trainer.read_new_lines(Path(earlier) / "metrics.jsonl", 0)
+        brought = Path(earlier) / "state" / "metrics.jsonl"  # from another machine, beside the state
+        lines, _ = trainer.read_new_lines(brought if brought.is_file() else Path(earlier) / "metrics.jsonl", 0)
         with lease.fenced(claim):
             store_missing(stage, parse(lines))
 
@@ -173,21 +179,30 @@ def resolve(round: Round, symbol: str) -> Input:
     """The directory and digest that an input's symbol stands for; see recipes.py."""
     kind, _, name = symbol.partition(":")
     if kind == "snapshot":
-        return Input(round.snapshot.path, round.snapshot.digest)
+        return at_hand(round.snapshot.path, round.snapshot.digest)
     if kind == "parent":
-        return Input(round.parent.path, round.parent.digest)
+        return at_hand(round.parent.path, round.parent.digest)
     if kind == "version":
         version = Version.objects.get(pk=name, project=round.project)
-        return Input(version.path, version.digest)
+        return at_hand(version.path, version.digest)
     if kind == "stage":
-        return Input(**round.stages.get(name=name).result["checkpoint"])
+        made = round.stages.get(name=name).result["checkpoint"]
+        return at_hand(made["path"], made["sha256"])
     raise ValueError(f"no input is called {symbol!r}")
+
+
+def at_hand(path: str, digest: str) -> Input:
+    """The artifact on this machine. Raises StageFailed, StoreAway."""
+    try:
+        return Input(storage.at_hand(path, digest), digest)
+    except ArtifactError as error:
+        raise StageFailed("damaged", f"{error}. {REMEDIES['damaged']}") from error
 
 
 def written(round: Round, value: Any) -> Any:
     """A config value; of "file:NAME/FILE" the path of the file that an earlier stage wrote. Raises StageFailed."""
     if not isinstance(value, str) or not value.startswith(WRITTEN):
-        return value
+        return brought(value) if isinstance(value, str) and value.startswith("/") else value
     name, _, file = value.removeprefix(WRITTEN).partition("/")
     made = round.stages.filter(name=name, state=Stage.State.DONE).first()
     path = Path(made.output if made else "") / file
@@ -195,9 +210,17 @@ def written(round: Round, value: Any) -> Any:
     facts = next((entry for entry in results if isinstance(entry, dict) and entry.get("path") == str(path)), None)
     if facts is None:
         raise StageFailed("bad_input", f"{value!r} names no file that an earlier stage wrote. {REMEDIES['bad_input']}")
-    if not path.is_file() or file_sha256(path) != facts["sha256"]:
+    if not storage.file_at_hand(path).is_file() or file_sha256(path) != facts["sha256"]:
         raise StageFailed("damaged", f"{path}, which {name} wrote, is not as it was; launch the round again.")
     return str(path)
+
+
+def brought(path: str) -> str:
+    """A file that a setting names, from the bucket where only it has it. Raises StageFailed, StoreAway."""
+    try:
+        return str(storage.file_at_hand(path))
+    except ArtifactError as error:
+        raise StageFailed("damaged", f"{error}. {REMEDIES['damaged']}") from error
 
 
 def follow(hold: Hold, stage: Stage, child: trainer.Trainer, directory: Path) -> None:
@@ -260,6 +283,7 @@ def accept(claim: lease.Claim, stage: Stage, child: trainer.Trainer, begun_at: i
             verify(checkpoint["path"], checkpoint["sha256"])
         except ArtifactError as error:
             status, result = "failed", {"code": "damaged", "reason": str(error)}
+    keep_outcome(child.folder, result["checkpoint"] if status == "done" else None)
     with lease.fenced(claim) as round:
         done = status == "done"
         stage.state, stage.result = (Stage.State.DONE if done else Stage.State.FAILED), result

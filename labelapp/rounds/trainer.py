@@ -17,7 +17,10 @@ STOP_SECONDS = 20  # a stage that is told to stop has this long to save its stat
 LAST_WORDS_SECONDS = 2  # a launcher has this long to bring the rest of a trainer's output
 DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
 FAR_END = Path(__file__).with_name("far_end.py")
-SECRETS = {"DATABASE_URL", "BROKER_URL", "CACHE_URL", "SECRET_KEY", "EMAIL_URL", "TEST_DATABASE_URL", "TEST_BROKER_URL"}
+SECRETS = {
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "BROKER_URL", "CACHE_URL", "DATABASE_URL",
+    "EMAIL_URL", "SECRET_KEY", "TEST_BROKER_URL", "TEST_DATABASE_URL",
+}  # fmt: skip
 
 
 class Trainer:

@@ -1,4 +1,5 @@
-"""Artifacts that no row cites any more: what killed attempts, crashed freezes and finished rounds left on the disk.
+"""Artifacts that no row cites any more: what killed attempts, crashed freezes and finished rounds left on the disk, and
+in the bucket behind it.
 
 What is found is read from the disk first and from the database afterwards, so whatever is cited meanwhile is kept; and
 nothing younger than a limit is found, since a directory is written before the row that cites it.
@@ -7,11 +8,13 @@ nothing younger than a limit is found, since a directory is written before the r
 import shutil
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from django.conf import settings
 
+from labelapp import storage
 from labelapp.models import Audit, Round, Snapshot, Stage, Version
 from labelapp.models.rounds import ACTIVE_STATES
 
@@ -19,9 +22,9 @@ YOUNG = 24 * 3600.0  # seconds
 
 
 class Unused(NamedTuple):
-    """A file or directory below ARTIFACT_DIR that may go."""
+    """A file or directory below ARTIFACT_DIR that may go, or what lies in the bucket under a prefix."""
 
-    path: Path
+    path: Path | str
     bytes: int
     why: str
 
@@ -34,7 +37,52 @@ def find_unused(young: float = YOUNG) -> list[Unused]:
     return [Unused(path, _bytes(path), why) for path, why in free.items() if path.parent not in free]
 
 
+def find_unused_in_bucket(young: float = YOUNG) -> list[Unused]:
+    """What nothing cites of what the bucket holds, by the same rules. Raises StoreAway."""
+    if storage.bucket() is None:
+        return []
+    groups: dict[str, list[dict]] = {}
+    for name, facts in storage.kept("").items():
+        groups.setdefault(_group(name), []).append(facts)
+    then = datetime.now(UTC) - timedelta(seconds=young)
+    old = {name: found for name, found in groups.items() if max(facts["last_modified"] for facts in found) <= then}
+    digests, paths, busy = _cited_digests(), _cited(), _busy()
+    free = {name: why for name in old if (why := _why_free(name, digests, paths, busy))}
+    return [Unused(name, sum(facts["size"] for facts in old[name]), why) for name, why in free.items()]
+
+
+def _group(name: str) -> str:
+    """What goes or stays as one: an artifact, one stage's states, a file."""
+    kind, _, rest = name.partition("/")
+    parts = {"artifacts": 1, "states": 5}.get(kind)
+    return "/".join([kind, *rest.split("/")[:parts]]) if parts else name
+
+
+def _why_free(name: str, digests: set[str], paths: set[str], busy: set[str]) -> str:
+    """Why a group of the bucket may go; empty where something cites it, or where it is nothing of ours."""
+    kind, _, rest = name.partition("/")
+    path = settings.ARTIFACT_DIR / rest
+    if kind == "artifacts":
+        return "" if rest in digests else "an artifact without a row"
+    if kind == "states":
+        return "" if _is_busy(path, busy) else "what a round that is over would have resumed from"
+    if kind == "files" and not _is_busy(path, busy) and not {str(path), str(path.parent)} & paths:
+        return "a file that no row cites"
+    return ""
+
+
+def _cited_digests() -> set[str]:
+    """The digest of every artifact that a row names."""
+    found = {digest for model in (Snapshot, Version) for digest in model.objects.values_list("digest", flat=True)}
+    for job, result in Stage.objects.values_list("job", "result").iterator():
+        found |= {given["sha256"] for given in job.get("inputs", {}).values()}
+        found.add(((result or {}).get("checkpoint") or {}).get("sha256", ""))
+    return found
+
+
 def remove(unused: Unused) -> None:
+    if isinstance(unused.path, str):
+        return storage.forget(unused.path)
     if unused.path.is_dir():
         shutil.rmtree(unused.path)
     else:
@@ -51,6 +99,10 @@ def _candidates(root: Path) -> Iterator[tuple[Path, str]]:
         yield path, "a model that was not taken in"
     for path in root.glob("dry-runs/*"):
         yield path, "a dry run that was cut off"
+    digests = _cited_digests()
+    for path in root.glob("fetched/*"):
+        if path.name not in digests:
+            yield path, "a copy of what nothing cites"
     for path in root.glob("rounds/*/*/*"):
         yield path, "an attempt that another one followed"
     for path in root.glob("rounds/*/*/*/state"):

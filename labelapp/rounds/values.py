@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from alignment.manifest import file_sha256
 from labelapp.models import Audit, Stage, Version
+from labelapp.storage import file_if_at_hand
 
 OF_THE_PARENT = {"win_rate", "reward_gain"}  # they say how far a policy is from its own parent
 SAME = ("temperature", "max_new_tokens", "max_length")  # settings under which two runs measure the same thing
@@ -40,7 +41,9 @@ def nothing(why: str) -> Pairs:
 def kept_values(audit: Audit) -> Values:
     """The values behind an audit's means; none where its stage kept none, or the file is not what it was."""
     said = (audit.stage.result or {}).get("values")
-    return read_values(str(Path(audit.result_path).parent / said["file"]), said["sha256"]) if said else {}
+    if not said:
+        return {}
+    return read_values(str(file_if_at_hand(Path(audit.result_path).parent / said["file"])), said["sha256"])
 
 
 @lru_cache(maxsize=16)

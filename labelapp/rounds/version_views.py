@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from pathlib import Path
 
 from django import forms
 from django.contrib import messages
@@ -21,6 +20,7 @@ from labelapp.rounds.gate_figures import rows_of
 from labelapp.rounds.overrides import ask_override, open_overrides
 from labelapp.rounds.sampling import NothingPromoted, fresh_prompts, rivals_of, sample_comparisons
 from labelapp.rounds.version_figures import sides_of, split_figures, version_rows
+from labelapp.storage import file_if_at_hand
 
 
 class SwitchForm(forms.Form):
@@ -203,7 +203,7 @@ def audit_result(request: HttpRequest, project: Project, audit: int) -> HttpResp
     """The very result.json that an audit cites, if its bytes are still the same."""
     found = get_object_or_404(Audit, pk=audit, version__project=project)
     try:
-        body = Path(found.result_path).read_bytes()
+        body = file_if_at_hand(found.result_path).read_bytes()
     except OSError as error:
         raise Http404("the file of this audit is gone") from error
     if (digest := hashlib.sha256(body).hexdigest()) != found.result_sha256:

@@ -17,6 +17,7 @@ from labelapp.rounds.compute import lines_of
 from labelapp.rounds.forms import ScheduleForm
 from labelapp.rounds.presets import USUAL
 from labelapp.rounds.trainer import tail
+from labelapp.storage import file_if_at_hand
 
 LISTED = 100
 TYPES = {".json": "application/json", ".jsonl": "text/plain; charset=utf-8", ".txt": "text/plain; charset=utf-8"}
@@ -104,6 +105,6 @@ def round_file(request: HttpRequest, project: Project, number: int, stage: str, 
     """The very file that a stage's latest attempt wrote: only names that we publish, in directories that rows name."""
     found = get_object_or_404(Stage, round__project=project, round__number=number, name=stage)
     path = Path(found.output) / name
-    if name not in PUBLISHED or not found.output or not path.is_file():
+    if name not in PUBLISHED or not found.output or not file_if_at_hand(path).is_file():
         raise Http404("there is no such file")
     return FileResponse(path.open("rb"), content_type=TYPES[path.suffix])

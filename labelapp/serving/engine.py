@@ -19,6 +19,7 @@ from labelapp.serving.errors import ApiError, invalid
 from labelapp.serving.protocol import Sampling
 from labelapp.serving.rows import Row, TextFlow
 from labelapp.serving.sampling import choose
+from labelapp.storage import StoreAway, at_hand
 
 CANARY = [{"role": "user", "content": "Say what you think of canaries, and why."}]
 CANARY_TOKENS = 24
@@ -35,9 +36,10 @@ class Loaded:
         """Verify every byte, load, and pass the canary. Raises NotServable."""
         began = time.monotonic()
         try:
+            path = at_hand(path, digest)
             verify(path, digest)
             self.model, self.tokenizer = load_policy(path), load_tokenizer(path)
-        except (ArtifactError, JobError) as error:
+        except (ArtifactError, JobError, StoreAway) as error:
             raise NotServable(str(error)) from error
         self.digest = digest
         self.context = int(self.model.config.max_position_embeddings)

@@ -4,7 +4,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from alignment.manifest import ArtifactError
 from labelapp.models import Version
+from labelapp.storage import StoreAway, is_here, manifest_at_hand
 
 FEWEST = 2  # the one that answers and the one to go back to
 WORKING_SPACE = 1.5  # a version needs its weights, and half as much again while it loads and answers
@@ -48,5 +50,11 @@ def fitting(wanted: list[Version], budget: int) -> list[Version]:
 
 
 def weight_bytes(version: Version) -> int:
-    """Bytes of the weights on the disk; 0 where they are missing, which loading then says."""
-    return sum(path.stat().st_size for path in Path(version.path).glob("*.safetensors"))
+    """Bytes of the weights, here or in the bucket; 0 where they are missing, which loading then says."""
+    if is_here(version.path):
+        return sum(path.stat().st_size for path in Path(version.path).glob("*.safetensors"))
+    try:
+        files = manifest_at_hand(version.path, version.digest)["files"]
+    except (ArtifactError, StoreAway, OSError):
+        return 0
+    return sum(facts["bytes"] for name, facts in files.items() if name.endswith(".safetensors"))

@@ -11,6 +11,7 @@ from django.db import connection
 from alignment.manifest import verify_sealed
 from labelapp.models import Round
 from labelapp.rounds import lease
+from labelapp.rounds.actions import RoundIsOver, request_cancel
 from labelapp.rounds.artifacts import round_directory
 from labelapp.rounds.supervise import supervise_round
 from tests.rounds.processes import PATIENCE, step_of
@@ -31,14 +32,25 @@ def supervised(round: Round) -> Iterator[threading.Thread]:
 
     thread = threading.Thread(target=run)
     thread.start()
-    yield thread
-    thread.join(PATIENCE)
+    try:
+        yield thread
+    except BaseException:
+        with contextlib.suppress(RoundIsOver):
+            request_cancel(round=round)  # what a failed test leaves must not disturb the next
+        raise
+    finally:
+        thread.join(PATIENCE)
     assert not thread.is_alive(), f"round {round.number} did not end"
     round.refresh_from_db()
 
 
 def reach(round: Round, step: int) -> None:
-    wait_until(lambda: step_of(round) >= step, seconds=PATIENCE, what=f"step {step}")
+    def there() -> bool:
+        round.refresh_from_db()
+        assert round.state in ("queued", "running"), f"{round.state} before step {step}: {round.error}"
+        return step_of(round) >= step
+
+    wait_until(there, seconds=PATIENCE, what=f"step {step}")
 
 
 def trainers_of(round: Round) -> list[psutil.Process]:

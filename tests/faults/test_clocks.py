@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.django_db(transaction=True)]
 HOUR = 3600
 
 
+@pytest.mark.long
 def test_two_beats_launch_what_is_due_once(celery_worker, tmp_path):
     project = make_project(admin=make_user())
     make_parent(project)

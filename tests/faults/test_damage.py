@@ -43,6 +43,7 @@ def test_a_damaged_state_is_passed_over_for_the_attempts_before_it_and_the_weigh
     assert weights_of(round) == weights_by_hand(round, tmp_path)
 
 
+@pytest.mark.long
 def test_without_a_whole_state_the_stage_begins_again():
     round = queue_reward_round(make_project(), steps=6)
     folder = stage_directory(round, round.stages.get(), 1) / "state"

