@@ -2,7 +2,6 @@
 
 import shutil
 import time
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from labelapp.rounds.checks import checks_of
 from labelapp.rounds.estimate import plan_digest
 from labelapp.rounds.failures import explain
 from labelapp.rounds.saved import Plan
+from labelapp.storage import at_hand
 
 RUN = "labelapp.tasks.run_estimate"
 UNDER_WAY = [Estimate.State.WAITING, Estimate.State.RUNNING]
@@ -123,20 +123,21 @@ def run_stage(estimate: Estimate, spec: dict, directory: Path, results: dict[str
     job.dump(directory / "job.json")
     child = trainer.start(spec["stage"], directory / "job.json", threads=job.threads)
     try:
-        wait(lambda: child.poll() is not None, spec["name"])
+        wait(child, spec["name"])
     finally:
-        trainer.kill(child) if child.poll() is None else None
+        child.over() or child.kill()
     result = trainer.read_result(directory)
     if (result or {}).get("status") != "done":
         text = trainer.tail(directory / "log.txt")
-        raise DryRunFailed(str(explain(spec["name"], returncode=child.returncode, result=result, log=text)))
+        raise DryRunFailed(str(explain(spec["name"], returncode=child.ended() or 0, result=result, log=text)))
     return result
 
 
-def wait(is_over: Callable[[], bool], name: str) -> None:
+def wait(child: trainer.Trainer, name: str) -> None:
     """Raises DryRunFailed where a stage takes longer than PATIENCE even for its first steps."""
     end = time.monotonic() + PATIENCE.total_seconds()
-    while not is_over():
+    while not child.over():
+        child.pulse()
         if time.monotonic() > end:
             minutes = PATIENCE.total_seconds() / 60
             raise DryRunFailed(f"{name} takes more than {minutes:.0f} minutes for its first steps alone.")
@@ -150,7 +151,7 @@ def resolve(estimate: Estimate, symbol: str, results: dict[str, dict]) -> Input:
         return Input(**results[name]["checkpoint"])
     row = {"snapshot": estimate.snapshot, "parent": estimate.parent}.get(kind)
     row = row or Version.objects.get(pk=name, project=estimate.project)
-    return Input(row.path, row.digest)
+    return Input(at_hand(row.path, row.digest), row.digest)
 
 
 def written(value: Any, results: dict[str, dict]) -> Any:

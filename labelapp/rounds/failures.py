@@ -34,7 +34,7 @@ class StageFailed(Exception):
         self.code = code
 
 
-def explain(stage: str, *, step: int, returncode: int, result: dict | None, log: str) -> StageFailed:
+def explain(stage: str, *, step: int = 0, returncode: int, result: dict | None, log: str) -> StageFailed:
     """The failure of a stage from its result.json, or where it wrote none from its exit code and its last words.
 
     step: the last one that it had told of.
