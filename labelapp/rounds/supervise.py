@@ -6,24 +6,24 @@ import socket
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import structlog
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, close_old_connections
 from django.db.models.functions import Now
 
-from alignment.config import Input, Job
-from alignment.manifest import ArtifactError, file_sha256, verify
+from alignment.config import Job
+from alignment.manifest import ArtifactError, verify
 from labelapp import storage
-from labelapp.models import Round, Stage, Version
+from labelapp.models import Round, Stage
 from labelapp.rounds import lease, results, trainer
 from labelapp.rounds.artifacts import round_directory, saved_state, stage_directory
-from labelapp.rounds.failures import REMEDIES, StageFailed, explain, last_line
+from labelapp.rounds.failures import StageFailed, explain, last_line
 from labelapp.rounds.heartbeat import Heartbeat, Question, never
+from labelapp.rounds.inputs import resolve, written
 from labelapp.rounds.keeping import StateKeeper, keep_outcome
 from labelapp.rounds.progress import parse, store, store_missing
-from labelapp.rounds.recipes import WRITTEN
 
 LOOK_SECONDS = 0.5
 STOPPED = {75, -15, 143}  # the exit codes of a trainer that was asked to end; a shell says 143 for -15
@@ -173,54 +173,6 @@ def recover(claim: lease.Claim, stage: Stage) -> None:
         lines, _ = trainer.read_new_lines(brought if brought.is_file() else Path(earlier) / "metrics.jsonl", 0)
         with lease.fenced(claim):
             store_missing(stage, parse(lines))
-
-
-def resolve(round: Round, symbol: str) -> Input:
-    """The directory and digest that an input's symbol stands for; see recipes.py."""
-    kind, _, name = symbol.partition(":")
-    if kind == "snapshot":
-        return at_hand(round.snapshot.path, round.snapshot.digest)
-    if kind == "parent":
-        return at_hand(round.parent.path, round.parent.digest)
-    if kind == "version":
-        version = Version.objects.get(pk=name, project=round.project)
-        return at_hand(version.path, version.digest)
-    if kind == "stage":
-        made = round.stages.get(name=name).result["checkpoint"]
-        return at_hand(made["path"], made["sha256"])
-    raise ValueError(f"no input is called {symbol!r}")
-
-
-def at_hand(path: str, digest: str) -> Input:
-    """The artifact on this machine. Raises StageFailed, StoreAway."""
-    try:
-        return Input(storage.at_hand(path, digest), digest)
-    except ArtifactError as error:
-        raise StageFailed("damaged", f"{error}. {REMEDIES['damaged']}") from error
-
-
-def written(round: Round, value: Any) -> Any:
-    """A config value; of "file:NAME/FILE" the path of the file that an earlier stage wrote. Raises StageFailed."""
-    if not isinstance(value, str) or not value.startswith(WRITTEN):
-        return brought(value) if isinstance(value, str) and value.startswith("/") else value
-    name, _, file = value.removeprefix(WRITTEN).partition("/")
-    made = round.stages.filter(name=name, state=Stage.State.DONE).first()
-    path = Path(made.output if made else "") / file
-    results = made.result.values() if made else ()
-    facts = next((entry for entry in results if isinstance(entry, dict) and entry.get("path") == str(path)), None)
-    if facts is None:
-        raise StageFailed("bad_input", f"{value!r} names no file that an earlier stage wrote. {REMEDIES['bad_input']}")
-    if not storage.file_at_hand(path).is_file() or file_sha256(path) != facts["sha256"]:
-        raise StageFailed("damaged", f"{path}, which {name} wrote, is not as it was; launch the round again.")
-    return str(path)
-
-
-def brought(path: str) -> str:
-    """A file that a setting names, from the bucket where only it has it. Raises StageFailed, StoreAway."""
-    try:
-        return str(storage.file_at_hand(path))
-    except ArtifactError as error:
-        raise StageFailed("damaged", f"{error}. {REMEDIES['damaged']}") from error
 
 
 def follow(hold: Hold, stage: Stage, child: trainer.Trainer, directory: Path) -> None:
