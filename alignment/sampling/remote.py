@@ -169,7 +169,7 @@ class RemoteSampler:
             raise JobError(
                 f"on the same text the rollout server and the trainer differ by {difference:.3g} nats a token, at most "
                 f"{self.how.max_difference_nats:g} is allowed (sampling.server.max_difference_nats): does it serve "
-                "this job's parent?"
+                "this job's parent, which no other run has changed in it?"
             )
         return answers
 
