@@ -1,8 +1,8 @@
 """Dry runs: a few real steps of a stage, and from them how long the whole stage would take on this machine.
 
 A stage that runs dry does everything as always, only less of what repeats: it reads all its inputs, takes a few steps
-or answers a few prompts, measures, writes its checkpoint. So its memory is that of the real run, and stages that
-follow have something to run dry on. What was left out is written down here; result.json says what that comes to.
+or answers a few prompts, measures, writes its checkpoint. So it holds what the real run holds, but for batches of
+longer texts that come later, and stages that follow have something to run dry on. What was left out is written down here; result.json says what that comes to.
 """
 
 from __future__ import annotations
