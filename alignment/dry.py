@@ -2,7 +2,8 @@
 
 A stage that runs dry does everything as always, only less of what repeats: it reads all its inputs, takes a few steps
 or answers a few prompts, measures, writes its checkpoint. So it holds what the real run holds, but for batches of
-longer texts that come later, and stages that follow have something to run dry on. What was left out is written down here; result.json says what that comes to.
+longer texts that come later, and stages that follow have something to run dry on. What was left out is written down
+here; result.json says what that comes to.
 """
 
 from __future__ import annotations
