@@ -23,24 +23,29 @@ class Battle(NamedTuple):
     first: str
     second: str
     outcome: int
-    styles: tuple[Style, Style]
+    styles: tuple[Style, Style] | None  # where they were asked for
     categories: dict[str, str]
 
 
-def battles_of(project: Project) -> list[Battle]:
-    """Every vote on a pair of different authors, in the newest comparisons; what checks a labeler is no vote."""
-    return [battle for comparison in compared(project) for battle in _battles(comparison)]
+def battles_of(project: Project, *, style: bool = False) -> list[Battle]:
+    """Every vote on a pair of different authors, in the newest comparisons; what checks a labeler is no vote.
+
+    style: count what the texts look like too, which takes a while.
+    """
+    return [battle for comparison in compared(project, style=style) for battle in _battles(comparison, style)]
 
 
-def compared(project: Project) -> QuerySet[Comparison]:
-    """Comparisons of answers by different authors, newest first."""
+def compared(project: Project, *, style: bool = False) -> QuerySet[Comparison]:
+    """Comparisons of answers by different authors, newest first; their texts only where style is asked for."""
     other = ComparisonCompletion.objects.filter(comparison=OuterRef("comparison")).exclude(
         Q(completion__version=OuterRef("completion__version"))
         | Q(completion__version__isnull=True, completion__author=OuterRef("completion__author"))
     )
     mixed = ComparisonCompletion.objects.filter(Exists(other), comparison=OuterRef("pk"), position=0)
     votes = Judgment.objects.standing().filter(Q(ranking__isnull=False) | Q(both_bad=True))
-    places = ComparisonCompletion.objects.select_related("completion__version").order_by("position")
+    wanted = ["comparison", "position", "completion__author", "completion__version__name"]
+    wanted += ["completion__text"] if style else []
+    places = ComparisonCompletion.objects.select_related("completion__version").only(*wanted).order_by("position")
     return (
         Comparison.objects.filter(Exists(mixed), project=project)
         .annotate(metadata=F("prompt__metadata"))
@@ -52,19 +57,20 @@ def compared(project: Project) -> QuerySet[Comparison]:
     )
 
 
-def _battles(comparison: Comparison) -> Iterator[Battle]:
+def _battles(comparison: Comparison, style: bool) -> Iterator[Battle]:
     votes = latest_votes(vote_of(row) for row in comparison.standing if counts_as_vote(row, comparison))
     if not votes:
         return
     answers = [place.completion for place in comparison.places]
     authors = [answer.version.name if answer.version else answer.author for answer in answers]
-    styles = [style_of(answer.text) for answer in answers]
+    styles = [style_of(answer.text) for answer in answers] if style else None
     categories = categories_of(comparison.metadata)
     for one, two in combinations(range(len(answers)), 2):
         for vote in votes if authors[one] != authors[two] else ():
             if said := vote.prefers(one, two):
                 pair = (authors[one], authors[two])
-                yield Battle(comparison.prompt_id, *pair, OUTCOMES[said], (styles[one], styles[two]), categories)
+                both = (styles[one], styles[two]) if styles else None
+                yield Battle(comparison.prompt_id, *pair, OUTCOMES[said], both, categories)
 
 
 def categories_of(metadata: Any) -> dict[str, str]:

@@ -144,7 +144,7 @@ def board_of(project: Project, *, style: bool, key: str = "", value: str = "") -
     name = f"leaderboard:{json.dumps([project.pk, newest, style, key, value])}".encode().hex()
     if kept := cache.get(name):
         return json.loads(kept)
-    every = battles_of(project)
+    every = battles_of(project, style=style)
     chosen = [battle for battle in every if battle.categories.get(key) == value] if key else every
     board = standings(chosen, style=style) | {"choices": choices_of(every), "key": key, "value": value, "most": MOST}
     cache.set(name, json.dumps(board), KEPT_SECONDS)
