@@ -10,7 +10,7 @@ from labelapp.models.judgments import Judgment, Review
 from labelapp.models.snapshots import Snapshot
 from labelapp.models.versions import Deployment, DeploymentEvent, Version
 from labelapp.models.recipes import Recipe, RecipeVersion
-from labelapp.models.rounds import MetricRow, Round, RoundEvent, Stage
+from labelapp.models.rounds import DeviceHold, MetricRow, Round, RoundEvent, Stage
 from labelapp.models.plans import SamplingPlan
 from labelapp.models.schedules import Schedule
 from labelapp.models.notices import Delivery, Subscription
@@ -40,6 +40,7 @@ __all__ = [
     "Delivery",
     "Deployment",
     "DeploymentEvent",
+    "DeviceHold",
     "Draft",
     "EngineVersion",
     "Estimate",

@@ -81,6 +81,18 @@ class Round(models.Model):
         return f"round {self.number}"
 
 
+class DeviceHold(models.Model):
+    """A device that a claimed round holds: no other does, and the row goes with the lease."""
+
+    round = models.ForeignKey(Round, models.CASCADE, related_name="device_holds")
+    host = models.CharField(max_length=120, help_text="The machine that the device is in.")
+    device = models.CharField(max_length=80, help_text="As CUDA_VISIBLE_DEVICES names it.")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["host", "device"], name="one_round_holds_a_device")]
+
+
 class RoundEvent(models.Model):
     """A transition of a round, written in its transaction. Append-only."""
 

@@ -16,7 +16,7 @@ from django.utils import timezone
 from alignment.config import Input, Job
 from labelapp.celery import ring
 from labelapp.models import Estimate, Project, Snapshot, User, Version
-from labelapp.rounds import trainer
+from labelapp.rounds import devices, trainer
 from labelapp.rounds.actions import ready_stages
 from labelapp.rounds.budget import CPU, book_estimate
 from labelapp.rounds.checks import checks_of
@@ -121,7 +121,11 @@ def run_stage(estimate: Estimate, spec: dict, directory: Path, results: dict[str
         dry_run=True,
     )
     job.dump(directory / "job.json")
-    child = trainer.start(spec["stage"], directory / "job.json", threads=job.threads)
+    try:
+        seen = devices.seen_by(devices.spare())
+    except devices.NoDevice as lack:
+        raise DryRunFailed(f"{lack}: wait for a round's end.") from lack
+    child = trainer.start(spec["stage"], directory / "job.json", threads=job.threads, **seen)
     try:
         wait(child, spec["name"])
     finally:

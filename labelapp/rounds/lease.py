@@ -15,6 +15,7 @@ from django.db.models.functions import Coalesce, Now
 
 from labelapp.celery import ring
 from labelapp.models import Round, RoundEvent, Stage
+from labelapp.rounds import devices
 from labelapp.rounds.actions import SUPERVISE
 from labelapp.rounds.budget import book_round
 from labelapp.rounds.notices.outbox import announce
@@ -26,6 +27,7 @@ RING_AGAIN_AFTER = timedelta(seconds=10)
 RECONCILER_LOCK = 0x726F756E64  # "round"; one reconciler at a time, whoever comes second has nothing to do
 LOST = "The worker or its trainer was lost {attempts} times in this round. Its log says how far it came; launch again."
 
+WAITS = "waits_for_devices"
 State = Round.State
 HELD = Q(state=State.RUNNING, lease_until__gt=Now())  # after its end nobody can say how long the worker still worked
 HELD_TIME = Case(
@@ -46,23 +48,39 @@ class Claim(NamedTuple):
 
 
 def claim(round_id: int, *, owner: str) -> Claim | None:
-    """Take a queued round, or one whose lease ran out; None when it is somebody else's or at its end."""
+    """Take a queued round, or one whose lease ran out, with the devices that it asks for.
+
+    None when it is somebody else's or at its end, or when too few devices are free, which its events then say.
+    """
+    try:
+        with transaction.atomic():
+            return take(round_id, owner)
+    except devices.NoDevice as lack:
+        with transaction.atomic():
+            round = Round.objects.select_for_update(no_key=True, of=("self",)).get(pk=round_id)
+            if round.state == State.QUEUED and round.events.last().kind != WAITS:
+                record(round, WAITS, **lack.detail)
+        return None
+
+
+def take(round_id: int, owner: str) -> Claim | None:
+    """Claim it by one statement, in a transaction. Raises devices.NoDevice, and then nothing must be kept of it."""
     free = Q(state=State.QUEUED) | Q(state=State.RUNNING, lease_until__lt=Now())
-    with transaction.atomic():
-        taken = Round.objects.filter(free, pk=round_id, attempt__lt=F("max_attempts")).update(
-            state=State.RUNNING,
-            token=F("token") + 1,
-            attempt=F("attempt") + 1,
-            owner=owner,
-            lease_until=Now() + LEASE,
-            heartbeat_at=Now(),
-            started_at=Coalesce(F("started_at"), Now()),
-        )
-        if not taken:
-            return None
-        round = Round.objects.get(pk=round_id)
-        record(round, "claimed", owner=owner, attempt=round.attempt)
-        return Claim(round.pk, round.token)
+    taken = Round.objects.filter(free, pk=round_id, attempt__lt=F("max_attempts")).update(
+        state=State.RUNNING,
+        token=F("token") + 1,
+        attempt=F("attempt") + 1,
+        owner=owner,
+        lease_until=Now() + LEASE,
+        heartbeat_at=Now(),
+        started_at=Coalesce(F("started_at"), Now()),
+    )
+    if not taken:
+        return None
+    round = Round.objects.get(pk=round_id)
+    devices.reserve(round)
+    record(round, "claimed", owner=owner, attempt=round.attempt)
+    return Claim(round.pk, round.token)
 
 
 def beat(held: Claim) -> bool:
@@ -94,6 +112,7 @@ def close(round: Round, state: str, *, code: str = "", error: str = "") -> None:
     Round.objects.filter(pk=round.pk).update(
         state=state, error_code=code, error=error, finished_at=Now(), lease_until=None, device_time=HELD_TIME
     )
+    devices.release(round)
     unfinished = {State.FAILED: Stage.State.FAILED}.get(state, Stage.State.CANCELLED)
     round.stages.filter(state=Stage.State.RUNNING).update(state=unfinished, finished_at=Now())
     round.stages.filter(state=Stage.State.WAITING).update(state=Stage.State.CANCELLED)
@@ -128,6 +147,7 @@ def requeue(round: Round, kind: str, **detail) -> None:
     Round.objects.filter(pk=round.pk).update(
         state=State.QUEUED, lease_until=None, owner="", rung_at=Now(), device_time=HELD_TIME
     )
+    devices.release(round)
     round.stages.filter(state=Stage.State.RUNNING).update(state=Stage.State.WAITING)
     record(round, kind, **detail)
     ring(SUPERVISE, round.pk)

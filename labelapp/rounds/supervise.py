@@ -17,7 +17,7 @@ from alignment.config import Job
 from alignment.manifest import ArtifactError, verify
 from labelapp import storage
 from labelapp.models import Round, Stage
-from labelapp.rounds import lease, results, trainer
+from labelapp.rounds import devices, lease, results, trainer
 from labelapp.rounds.artifacts import round_directory, saved_state, stage_directory
 from labelapp.rounds.failures import StageFailed, explain, last_line
 from labelapp.rounds.heartbeat import Heartbeat, Question, never
@@ -124,7 +124,7 @@ def run_stage(hold: Hold, round: Round, stage: Stage, spec: dict) -> None:
     path = prepare(hold.claim, round, stage, spec)
     recover(hold.claim, stage)
     begun_at = stage.step
-    child = trainer.start(stage.stage, path, threads=stage.job["threads"])
+    child = trainer.start(stage.stage, path, threads=stage.job["threads"], **devices.seen_by(devices.held(round)))
     hold.heart.guard(child)
     with StateKeeper(path.parent):
         try:

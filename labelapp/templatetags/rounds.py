@@ -24,6 +24,7 @@ SENTENCES = {
     "cancelled": "Cancelled",
     "released": "Given back to the queue: {reason}",
     "state_damaged": "{stage} cannot go on from a state that was changed: {error}",
+    "waits_for_devices": "Waits for {wanted} devices: {free} of {of} are free on {host}",
     "lease_expired": "The worker {owner} was lost; queued again",
     "collected": "{comparisons} comparisons made, {identical} with equal answers left out",
     "failed": "Failed: {code}",

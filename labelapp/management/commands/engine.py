@@ -24,6 +24,8 @@ class Command(BaseCommand):
         refuse_a_second_engine()
         os.environ["OMP_NUM_THREADS"] = str(threads)
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        if settings.ENGINE_DEVICES:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(settings.ENGINE_DEVICES)
         heart = beat_heart("engine", os.environ.get("LABELAPP_PROCESS", "engine"), threads=threads)
         try:
             serve(threads)
