@@ -55,7 +55,7 @@ def reach(round: Round, step: int) -> None:
 
 def trainers_of(round: Round) -> list[psutil.Process]:
     """Living trainers of the round, wherever they run: no launcher and no far end."""
-    place = f"rounds/{round.pk}/"
+    place = f"{round_directory(round)}/"
     return [p for p in psutil.process_iter(["cmdline"]) if is_trainer(p.info["cmdline"] or [], place)]
 
 
