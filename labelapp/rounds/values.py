@@ -5,7 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from alignment.manifest import file_sha256
+from alignment.manifest import ArtifactError, file_sha256
 from labelapp.models import Audit, Stage, Version
 from labelapp.storage import file_if_at_hand
 
@@ -43,22 +43,23 @@ def kept_values(audit: Audit) -> Values:
     said = (audit.stage.result or {}).get("values")
     if not said:
         return {}
-    return read_values(str(file_if_at_hand(Path(audit.result_path).parent / said["file"])), said["sha256"])
-
-
-@lru_cache(maxsize=16)
-def read_values(path: str, sha256: str) -> Values:
-    found: Values = {}
     try:
-        if file_sha256(path) != sha256:
-            return {}
-        with open(path, encoding="utf-8") as rows:
-            for row in map(json.loads, rows):
-                items = found.setdefault(row["metric"], {})
-                name = f"{row['item']} {len(items)}" if row["item"] in items else row["item"]  # twice counts twice
-                items[name] = Value(row["group"], row["value"], row["other"], row["against"])
-    except OSError:
+        return read_values(file_if_at_hand(Path(audit.result_path).parent / said["file"]), said["sha256"])
+    except (OSError, ArtifactError):
         return {}
+
+
+@lru_cache(maxsize=16)  # a file that is not there, or is another one, is looked for again
+def read_values(path: Path, sha256: str) -> Values:
+    """Raises OSError, and ArtifactError where the file is not the one that was cited."""
+    if file_sha256(path) != sha256:
+        raise ArtifactError(f"{path} is not as it was written")
+    found: Values = {}
+    with open(path, encoding="utf-8") as rows:
+        for row in map(json.loads, rows):
+            items = found.setdefault(row["metric"], {})
+            name = f"{row['item']} {len(items)}" if row["item"] in items else row["item"]  # twice counts twice
+            items[name] = Value(row["group"], row["value"], row["other"], row["against"])
     return found
 
 

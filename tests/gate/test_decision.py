@@ -178,8 +178,14 @@ def test_values_that_were_changed_on_the_disk_do_not_count(project, admin, tmp_p
     champion_with(project, admin, tmp_path, spread(40))
     make_gate(project, {"key": LENGTH, "direction": "lower", "margin": 2.0})
     version = candidate_with(project, tmp_path, spread(40))
-    (tmp_path / f"values-{version.pk}.jsonl").write_text("")
+    file = tmp_path / f"values-{version.pk}.jsonl"
+    whole = file.read_text()
+    file.write_text("")
     assert decide(version).verdict == "no-evidence"
+    file.unlink()
+    assert decide(version).verdict == "no-evidence"
+    file.write_text(whole)  # such as one that was fetched from the bucket meanwhile
+    assert decide(version).verdict == "pass"
 
 
 def test_what_the_stage_measured_beside_the_candidate_pairs_it_with_a_champion_that_is_its_parent(

@@ -104,7 +104,7 @@ def test_switching_under_load_fails_no_request(served):
     print(f"\n12 switches under load: slowest {slowest:.3f} s, {len(talkers.fingerprints)} answers, none failed")
 
 
-@pytest.mark.parametrize("seconds", [5])
+@pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=[pytest.mark.faults, pytest.mark.long])])
 def test_twenty_people_switch_at_random_and_no_stream_fails_and_the_history_is_one_line(served, seconds):
     promote_now(served, served.first)
     before = served.deployment.epoch
