@@ -21,6 +21,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from alignment import launch
 from alignment.config import (
     CONFIGS,
     EXIT_BAD_INPUT,
@@ -28,6 +29,7 @@ from alignment.config import (
     EXIT_DONE,
     EXIT_NON_FINITE,
     EXIT_STOPPED,
+    Helped,
     Input,
     Job,
     JobError,
@@ -40,6 +42,7 @@ from alignment.dry import footprint, noted
 from alignment.manifest import ArtifactError, pin, verify
 
 EXIT_CRASHED = 1
+PARTED = ("Connection closed by peer", "Connection reset by peer", "Connection refused", "Broken pipe", "Timed out")
 HELP = {"--help", "-h", "help"}
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 DRY_RUN = "--dry-run"
@@ -53,26 +56,34 @@ def main(argv: list[str]) -> int:
         return show_help(argv)
     if argv[:1] == ["tensorboard"]:
         return export_metrics(argv[1:])
-    started, dry_run = time.monotonic(), DRY_RUN in argv
-    argv = [word for word in argv if word != DRY_RUN]
+    started, number, dry_run = time.monotonic(), launch.rank_number(), DRY_RUN in argv
+    launch.follow_launcher()
+    words, argv = argv, [word for word in argv if word != DRY_RUN]
     output = output_of(argv)
     try:
         job = _job(argv)
         job = replace(job, dry_run=job.dry_run or dry_run)
-        made = _run(job)
-        made |= {"dry_run": noted(job.output, time.monotonic() - started)} if job.dry_run else {}
-        outcome = {"status": "done", "reason": "", "code": "", **made}
-        exit_code = EXIT_DONE
+        config = stage_config(job)
+        if job.devices > 1 and number is None:
+            exit_code, outcome = launch.run_ranks(words, job)
+        else:
+            made = _run(job, config, number)
+            made |= {"dry_run": noted(job.output, time.monotonic() - started)} if job.dry_run else {}
+            exit_code, outcome = EXIT_DONE, {"status": "done", "reason": "", "code": "", **made}
+    except Helped:
+        return EXIT_DONE
     except Exception as error:
         exit_code, code, reason = failure(error)
         status = "stopped" if exit_code == EXIT_STOPPED else "failed"
         outcome = {"status": status, "reason": reason, "code": code}
-        with suppress(OSError):  # the log may lie on the disk that is full
-            print(traceback.format_exc() if exit_code == EXIT_CRASHED else reason, file=sys.stderr, flush=True)
+        if not number or exit_code == EXIT_CRASHED:  # other ranks refuse in the same words
+            with suppress(OSError):  # the log may lie on the disk that is full
+                print(traceback.format_exc() if exit_code == EXIT_CRASHED else reason, file=sys.stderr, flush=True)
     if output:
-        took = {"seconds": time.monotonic() - started, **footprint()}
+        took = {"seconds": time.monotonic() - started}
+        result = {"checkpoint": None, "metrics": [], **footprint(), **outcome, **took}  # of ranks, what the first took
         try:
-            write_result(output, {"checkpoint": None, "metrics": [], **outcome, **took})
+            write_result(output, result, launch.report_name(number) if number else "result.json")
         except OSError as error:
             if not lacks_room(error):
                 raise
@@ -126,13 +137,19 @@ def _job(argv: list[str]) -> Job:
     return job
 
 
-def _run(job: Job) -> dict[str, Any]:
-    config = stage_config(job)
+def _run(job: Job, config: Any, number: int | None) -> dict[str, Any]:
     job = replace(job, inputs={name: pinned(given) for name, given in job.inputs.items()})
     Path(job.output).mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
     settle(job)
-    return import_module(f"alignment.{job.stage}").run(job, config)
+    if number is None:
+        return import_module(f"alignment.{job.stage}").run(job, config)
+    devices = import_module("alignment.devices")
+    devices.join(job)
+    try:
+        return import_module(f"alignment.{job.stage}").run(job, config)
+    finally:
+        devices.part()
 
 
 def pinned(given: Input) -> Input:
@@ -162,8 +179,8 @@ def settle(job: Job) -> None:
     import torch
     from transformers.utils import logging
 
-    if job.threads:
-        torch.set_num_threads(job.threads)
+    if threads := launch.threads_of(job):
+        torch.set_num_threads(threads)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     random.seed(job.seed)
@@ -185,6 +202,8 @@ def failure(error: Exception) -> tuple[int, str, str]:
             return EXIT_STOPPED, "stopped", reason
     if lacks_room(error):
         return EXIT_DISK_FULL, "disk_full", f"the disk is full: {reason}"
+    if launch.rank_number() is not None and any(words in reason for words in PARTED):
+        return EXIT_CRASHED, launch.LOST, f"another rank is gone: {reason.splitlines()[0]}"
     lacks_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     if lacks_memory or any(words in reason for words in NO_MEMORY):
         return EXIT_CRASHED, "out_of_memory", f"there is not enough memory: {reason}"
@@ -196,9 +215,9 @@ def lacks_room(error: Exception) -> bool:
     return getattr(error, "errno", None) in NO_ROOM or any(f"(os error {number})" in str(error) for number in NO_ROOM)
 
 
-def write_result(output: str | Path, result: dict[str, Any]) -> None:
+def write_result(output: str | Path, result: dict[str, Any], name: str = "result.json") -> None:
     """Replace result.json by one rename, so a reader never sees half of it."""
-    path = Path(output) / "result.json"
+    path = Path(output) / name
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".tmp")
     with open(fresh, "w") as stream:

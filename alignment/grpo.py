@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from alignment import devices
 from alignment.config import GRPOConfig, Job
 from alignment.data.batches import MICRO_TOKENS
 from alignment.loop import Watch
@@ -98,13 +99,16 @@ def accumulate(
     weights = loss_weights(learnt, variant.average, longest=config.sampling.max_new_tokens)
     tensors = {**tensors, "learnt": learnt, "weights": weights}
     policy, total = torch.zeros_like(tensors["old"]), 0.0
-    for group in passes_of(tensors, tokens):
+    for group, counts in passes_of(tensors, tokens):
         part = rows_of(tensors, group)
         with autocast(precision):
             logprobs = batch_logprobs(model, batch_of(part), config.sampling.temperature)
-        loss = (part["weights"] * token_losses(logprobs, part, config, beta)).sum()
+        loss = (part["weights"] * token_losses(logprobs, part, config, beta)).sum() * counts
         loss.backward()
-        policy[group, : logprobs.shape[1]], total = logprobs.detach(), total + loss.item()
+        policy[group, : logprobs.shape[1]] += logprobs.detach() * counts
+        total += loss.item()
+    devices.summed(policy)
+    total = devices.summed_number(total)
     if untouched:
         require_agreement(policy, tensors["old"], precision)
     return stats_of(policy, tensors, config, total)

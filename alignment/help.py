@@ -75,7 +75,8 @@ Stages, in the order in which a model meets them:
     python -m alignment tensorboard RUN LOGS    metrics.jsonl of every run below RUN, for `tensorboard --logdir LOGS`
 
 A job holds: stage, inputs, config, output; and where wanted seed (0), threads (0: torch's choice), resume_from,
-dry_run (false).
+dry_run (false), and devices (1): so many GPUs, or without GPUs processes that share the cores, train together
+(docs/devices.md).
 
 Exit codes: 0 done; 64 bad input, with a sentence that names the thing and the remedy; 70 a loss or gradient that is not
 finite, the weights untouched; 75 stopped by SIGTERM, can be resumed; 1 anything else (see result.json).

@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 import torch
 from safetensors.torch import load_file
 
-from alignment import dry
+from alignment import devices, dry
 from alignment.config import Job, NonFiniteStep, Optimization, ServerLost, Stopped
 from alignment.manifest import verify_sealed
 from alignment.metrics import Metrics
 from alignment.models.checkpoints import evaluating
+from alignment.models.sharding import Blanks, full_tensors, gather, gradient_norm, shard, whole
 from alignment.state import STATE, Part, load_state, replace_tensors, save_state, trained
 
 BEST = STATE.with_name("best.safetensors")
@@ -110,12 +111,16 @@ def train(
         cycle: so many steps belong together, as they learn from one rollout; a dry run takes whole cycles.
         show: told the steps taken, at the beginning and as often as `watch` would be asked; it changes nothing.
 
+    On several devices the model is sharded meanwhile. All ranks take every step together, each with its share of it;
+    rank 0 measures, writes, and returns with a plain model.
+
     Returns:
         Facts for the card: steps taken, and best_step and stopped_early where they apply. No clock is among them.
 
     Raises:
-        NonFiniteStep, JobError; Stopped after SIGTERM, with the state saved.
+        NonFiniteStep, JobError; Stopped after SIGTERM, with the state saved; Helped on all ranks but the first.
     """
+    blanks = shard(model)
     optimizer, stop, best, ending = make_optimizer(model, plan), StopSignal(), Best(watch), Ending()
     parts = {**(parts or {}), "best": best, "ending": ending}
     progress = load_state(job, model, optimizer, parts)
@@ -124,8 +129,8 @@ def train(
     done, last, timing = progress.step, last_step(job, steps, cycle), dry.Timing()
     model.train()  # for activation checkpointing and an adapter's dropout; a loaded model has none
     if show and not done:
-        with evaluating(model):
-            show(0)
+        with evaluating(model), whole(model):
+            devices.first(lambda: show(0))
     while done < last and not ending.reason:
         started = time.monotonic()
         try:
@@ -140,22 +145,28 @@ def train(
         done += 1
         speed = step.tokens / max(1e-9, time.monotonic() - started)
         values = {**step.values, "gradient_norm": norm, "learning_rate": rate, "tokens_per_second": speed}
-        ending.reason = next(filter(None, (guard.reason(values) for guard in guards)), "")
+        ending.reason = devices.first(lambda: why_to_end(guards, values))  # noqa: B023, asked at once
         timing.steps.append(time.monotonic() - started)
-        if done % watch_every == 0 or done == last or ending.reason:
-            with evaluating(model), dry.timed(timing.watches):
-                values |= look(done, watch, show)
+        if (watch or show) and (done % watch_every == 0 or done == last or ending.reason):
+            with evaluating(model), dry.timed(timing.watches), whole(model):
+                values |= devices.first(lambda: look(done, watch, show))  # noqa: B023, asked at once
             if watch:
                 keep_best(job, model, best, done, values[watch.key])
         metrics.write(done, **values)
-        if stop.requested or done % plan.checkpoint_every == 0 or done == last:
+        asked = devices.any_rank(stop.requested)
+        if asked or done % plan.checkpoint_every == 0 or done == last:
             with dry.timed(timing.saves):
                 save_state(job, model, optimizer, step=done, seconds=metrics.seconds, parts=parts)
-        if stop.requested and done < steps and not ending.reason:
+        if asked and done < steps and not ending.reason:
             raise Stopped(f"stopped after step {done} of {steps}")
-    if job.dry_run:
+    if job.dry_run and devices.leads():
         note_dry_run(job, timing, dry.Whole(steps, steps // watch_every, -(-steps // plan.checkpoint_every)), cycle)
-    return finish(job, model, best, done, ending.reason)
+    return finish(job, model, blanks, best, done, ending.reason)
+
+
+def why_to_end(guards: Sequence[Guard], values: Mapping[str, float]) -> str:
+    """The first guard's reason, or nothing."""
+    return next(filter(None, (guard.reason(values) for guard in guards)), "")
 
 
 def last_step(job: Job, steps: int, cycle: int) -> int:
@@ -180,12 +191,17 @@ def keep_best(job: Job, model: torch.nn.Module, best: Best, done: int, value: fl
     """Remember the weights where this measurement beats the earlier ones."""
     if best.beaten_by(value):
         best.step, best.value = done, value
-        replace_tensors(Path(job.output) / BEST, {name: p.detach().contiguous() for name, p in trained(model)}, {})
+        tensors = full_tensors(model, trained=True)
+        if devices.leads():
+            replace_tensors(Path(job.output) / BEST, tensors, {})
 
 
 @torch.no_grad()
-def finish(job: Job, model: torch.nn.Module, best: Best, done: int, reason: str) -> dict[str, Any]:
-    """Bring the best weights back, and say what happened."""
+def finish(
+    job: Job, model: torch.nn.Module, blanks: Blanks, best: Best, done: int, reason: str
+) -> dict[str, Any]:
+    """Bring the best weights back, and say what happened. Raises Helped on all ranks but the first."""
+    gather(blanks)
     model.eval()
     facts: dict[str, Any] = {"steps": done}
     if best.step:
@@ -227,7 +243,7 @@ def clipped_step(
 
     The only place where weights change: a loss or norm that is not finite is refused before it.
     """
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm).item()
+    norm = gradient_norm(model, max_grad_norm)
     if not (math.isfinite(loss) and math.isfinite(norm)):
         optimizer.zero_grad(set_to_none=True)
         raise NonFiniteStep(f"the loss is {loss}, the gradient norm {norm}; lower the learning rate or check the rows")

@@ -8,9 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+from alignment import devices
+
 
 class Metrics:
-    """metrics.jsonl of one attempt: a flushed line a step."""
+    """metrics.jsonl of one attempt: a flushed line a step. Of several ranks the first writes it."""
 
     def __init__(self, output: str | Path, steps: int, seconds: float = 0.0) -> None:
         Path(output).mkdir(parents=True, exist_ok=True)
@@ -26,6 +28,8 @@ class Metrics:
 
     def write(self, step: int, **values: float) -> None:
         """One line after `step` finished steps; units are in the names."""
+        if not devices.leads():
+            return
         measured = {"seconds": round(self.seconds, 3), "memory_mib": round(peak_memory_mib())}
         row = {"step": step, "steps": self.steps, **measured, **values}
         self.stream.write(json.dumps(row) + "\n")

@@ -22,6 +22,7 @@ from alignment.models.adapters import without
 from alignment.models.card import card_of
 from alignment.models.checkpoints import evaluating, load_policy, save_checkpoint
 from alignment.models.precision import autocast, prepare_for_training
+from alignment.models.sharding import whole
 from alignment.sampling.control import KLController
 from alignment.sampling.correction import correct
 from alignment.sampling.remote import RemoteSampler
@@ -51,7 +52,6 @@ from alignment.state import Part
 
 HELD_OUT_COMPLETIONS = 4  # of each held-out prompt, always with the same seeds
 UNIFORM = 1e-6  # a group whose rewards spread less than this teaches nothing
-
 # The held-out completions and their mean reward to further figures.
 More = Callable[[Sequence[Completion], float], dict[str, float]]
 
@@ -118,7 +118,7 @@ def step_counts(config: Any, prompts: int) -> tuple[int, int]:
 
 def collect(setting: Setting, config: Any, *, seed: int, number: int, baseline: Baseline) -> Rollout:
     """Rollout `number` under the present weights: a pure function of them and of the arguments."""
-    with evaluating(setting.model):
+    with evaluating(setting.model), whole(setting.model):
         completions, rewards, uniform = sample_informative(setting, config, seed=seed, number=number)
         tensors = rollout_tensors(completions, setting.tokenizer.pad_token_id, setting.model.device)
         tensors["reward"] = rewards.total.to(setting.model.device)

@@ -19,6 +19,7 @@ from alignment.guards import Baseline, loop_guards
 from alignment.loop import Step
 from alignment.models.checkpoints import evaluating
 from alignment.models.sequences import Passes
+from alignment.models.sharding import whole
 from alignment.objectives import paired
 from alignment.online import (
     UNIFORM,
@@ -59,7 +60,7 @@ def train(job: Job, config: OnlineDPOConfig, setting: Setting) -> dict[str, Any]
     steps = min(steps, plan.max_steps) if plan.max_steps else steps
 
     def take_step(step: int) -> Step:
-        with evaluating(setting.model):  # dropout belongs to the update alone
+        with evaluating(setting.model), whole(setting.model):  # dropout belongs to the update alone
             made = sample_pairs(setting, config, seed=job.seed, number=step, baseline=baseline)
         if not made.pairs:
             return Step(0.0, made.tokens, {**made.figures, paired.loss_key(config.loss): 0.0})

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from alignment import devices
 from alignment.config import REWARD, Job, JobError, PPOConfig
 from alignment.config.online import RewardTerm
 from alignment.data.batches import MICRO_TOKENS
@@ -22,6 +23,7 @@ from alignment.losses.policy import clipped_policy, is_clipped, kl_estimate, log
 from alignment.losses.value import clipped_value_loss, clipped_values
 from alignment.models.checkpoints import evaluating
 from alignment.models.precision import autocast, prepare_for_training
+from alignment.models.sharding import whole
 from alignment.online import (
     Rollout,
     Setting,
@@ -93,7 +95,7 @@ def train(
 
     def estimated(made: Rollout, controller: KLController) -> tuple[dict[str, Tensor], dict[str, float]]:
         beta = controller.beta
-        with evaluating(model.value), autocast(setting.precision):
+        with evaluating(model.value), whole(model), autocast(setting.precision):
             learnt, told = learn(made, beta)
         del made.figures["uniform_share"]  # there are no groups
         steer(controller, made)
@@ -192,18 +194,20 @@ def accumulate(
     tensors = {**tensors, "weights": loss_weights(completion, "token_mean")}
     policy = torch.zeros_like(tensors["old"])
     values = {name: torch.zeros_like(policy) for name in model.value_models}
-    for group in passes_of(tensors, tokens):
+    for group, counts in passes_of(tensors, tokens):
         part = rows_of(tensors, group)
         batch = batch_of(part)
         with autocast(precision):
             logprobs = batch_logprobs(model.policy, batch, config.sampling.temperature)
             found = {name: state_values(critic, batch)[:, :-1] for name, critic in model.value_models.items()}
         policy_loss, value_loss = losses(logprobs, found, part, config)
-        (policy_loss + value_loss).backward()
+        ((policy_loss + value_loss) * counts).backward()
         width = logprobs.shape[1]
-        policy[group, :width] = logprobs.detach()
+        policy[group, :width] += logprobs.detach() * counts
         for name, said in found.items():
-            values[name][group, :width] = said.detach()
+            values[name][group, :width] += said.detach() * counts
+    for tensor in (policy, *values.values()):
+        devices.summed(tensor)
     if untouched:
         require_agreement(policy, tensors["old"], precision)
     return stats_of(policy, values, tensors, config)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from alignment import loop
+from alignment import devices, loop
 from alignment.config import Job, JobError, PretrainConfig
 from alignment.data.batches import batch_at, step_count
 from alignment.data.documents import encode_documents, positions_of, read_documents, training_documents
@@ -87,11 +87,13 @@ def train(
         rows = batch_at([1] * count, batch_size=plan.batch_size, seed=job.seed, step=step)
         epoch, loss = step * plan.batch_size // count, 0.0
         blocks = blocks_of(tokens, config.context, seed=job.seed, epoch=epoch)[rows].long().to(model.device)
-        for part in blocks.split(config.micro_batch):
+        sizes = [config.context] * len(blocks)
+        for rows, counts in devices.deal(sizes, range(len(blocks)), config.micro_batch * config.context):
             with autocast(precision):
-                nats = loss_of(model, part, end) / (len(blocks) * config.context)
+                nats = loss_of(model, blocks[rows], end) * counts / (len(blocks) * config.context)
             nats.backward()
             loss += nats.item()
+        loss = devices.summed_number(loss)
         return Step(loss, len(blocks) * config.context, {"loss_nats": loss})
 
     def measure() -> dict[str, float]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from alignment import loop
+from alignment import devices, loop
 from alignment.config import Job, JobError, SFTConfig
 from alignment.data.batches import MICRO_TOKENS, batch_at, mask_of, micro_batches, pad, step_count
 from alignment.data.rows import read_jsonl
@@ -109,12 +109,12 @@ def accumulate(
     `micro_tokens` tokens changes nothing.
     """
     tokens, loss = max(1, learnt_tokens(dialogues)), 0.0
-    for part in micro_batches([len(d.ids) for d in dialogues], range(len(dialogues)), micro_tokens):
+    for rows, counts in devices.deal([len(d.ids) for d in dialogues], range(len(dialogues)), micro_tokens):
         with autocast(precision):
-            nats = sum_nats(model, [dialogues[i] for i in part], padding) / tokens
+            nats = sum_nats(model, [dialogues[i] for i in rows], padding) * counts / tokens
         nats.backward()
         loss += nats.item()
-    return loss
+    return devices.summed_number(loss)
 
 
 def train(

@@ -15,6 +15,8 @@ from alignment.config.job import (  # noqa: F401
     EXIT_DONE,
     EXIT_NON_FINITE,
     EXIT_STOPPED,
+    SHARDED,
+    Helped,
     Input,
     Job,
     JobError,
@@ -23,6 +25,7 @@ from alignment.config.job import (  # noqa: F401
     Stopped,
     build,
     require,
+    require_devices,
 )
 from alignment.config.language import PretrainConfig, SFTConfig, TokenizerConfig
 from alignment.config.measuring import AuditConfig, EvaluateConfig, InspectConfig, ScoreConfig
@@ -57,4 +60,6 @@ def stage_config(job: Job) -> Any:
     """The stage's own config. Raises JobError for an unknown stage or a bad value."""
     if job.stage not in CONFIGS:
         raise JobError(f"there is no stage {job.stage!r}; choose one of {', '.join(CONFIGS)}")
-    return build(CONFIGS[job.stage], job.config)
+    config = build(CONFIGS[job.stage], job.config)
+    require_devices(job.stage, job.devices, config)
+    return config

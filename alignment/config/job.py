@@ -13,6 +13,11 @@ EXIT_NON_FINITE = 70
 EXIT_DISK_FULL = 74
 EXIT_STOPPED = 75
 
+# The stages that several devices can train together, and what they cannot do then: a loss that reads a weight beside
+# the scores, a compiler that would have to see through the sharding, a sampler that wants the weights in one place.
+SHARDED = {"pretrain", "sft", "reward", "preference", "ppo", "grpo", "safe", "safe_ppo", "online_dpo"}
+ON_ONE_DEVICE = ("mitigation.length_head", "compile", "sampling.server")
+
 
 class JobError(ValueError):
     """The job cannot be done as asked. The message is a sentence for a person."""
@@ -28,6 +33,10 @@ class Stopped(Exception):
 
 class ServerLost(Stopped):
     """The server that samples is gone: the state is saved and the run can be resumed once it is back."""
+
+
+class Helped(Exception):
+    """This rank's part of a run on several devices is done; rank 0 finishes and writes the result."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,7 @@ class Job:
     resume_from: str | None = None
     threads: int = 0  # 0: torch's own choice
     dry_run: bool = False  # only a few steps, to learn what the whole would take
+    devices: int = 1  # ranks that train together: a GPU each, or without GPUs processes that share the cores
 
     @classmethod
     def load(cls, path: str | Path) -> Job:
@@ -69,6 +79,7 @@ class Job:
             raise JobError(f"a job must be a JSON object, got {type(raw).__name__}")
         known = build(cls, {**raw, "inputs": {}})
         require(isinstance(known.output, str), "output", known.output, "name a directory")
+        require_devices(known.stage, known.devices)
         inputs = {name: input_of(value) for name, value in raw.get("inputs", {}).items()}
         return cls(**{**{f.name: getattr(known, f.name) for f in fields(cls)}, "inputs": inputs})
 
@@ -81,6 +92,18 @@ class Job:
 
     def dump(self, path: str | Path) -> None:
         Path(path).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+
+
+def require_devices(stage: str, devices: Any, config: Any = None) -> None:
+    """Refuse a number of devices that the stage, or its config, cannot run on. Raises JobError."""
+    whole = isinstance(devices, int) and not isinstance(devices, bool) and devices >= 1
+    require(whole, "devices", devices, "a number of devices, 1 or more")
+    require(devices == 1 or stage in SHARDED, "devices", devices, f"the stage {stage} runs on one device; leave it out")
+    for path in ON_ONE_DEVICE if devices > 1 else ():
+        value = config
+        for key in path.split("."):
+            value = getattr(value, key, None)
+        require(not value, path, value, f"leave it out on {devices} devices")
 
 
 def input_of(raw: Any) -> Input:

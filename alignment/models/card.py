@@ -25,6 +25,7 @@ def card_of(job: Job, config: Any, *, metrics: list[dict[str, Any]], **facts: An
         "inputs": {name: given.sha256 for name, given in job.inputs.items()},
         **told(asdict(config)),
         "seed": job.seed,
+        **({"devices": job.devices} if job.devices > 1 else {}),  # sums in another order, so other last digits
         "code": {"labelapp": installed("labelapp"), "alignment_sha256": CODE},
         "libraries": {name: installed(name) for name in ("torch", "transformers", "tokenizers")},
         "metrics": metrics,

@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 import alignment.models.attention  # noqa: F401, registers the kinds of attention
+from alignment import devices
 from alignment.config import Job
 from alignment.models.adapters import attach
 from alignment.models.frozen import hold_in_bf16
@@ -29,8 +30,10 @@ def chosen_precision(precision: str, job: Job) -> str:
 
     A resumed run keeps what its first attempt chose: measured again on a busy machine, it might be the other.
     """
-    if precision != "auto":
-        return precision
+    return devices.first(lambda: _measured(job)) if precision == "auto" else precision
+
+
+def _measured(job: Job) -> str:
     earlier = Path(job.resume_from or job.output) / CHOICE
     noted = earlier.read_text() if job.resume_from and earlier.is_file() else ""
     chosen = noted or _faster()  # a kill may have left nothing in the file: then no step was taken

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from alignment import devices
 from alignment.data.batches import MICRO_TOKENS, mask_of, micro_batches, pad
 from alignment.data.text import Messages, encode_completion, encode_prompt, truncate
 from alignment.models.checkpoints import score_head
@@ -70,22 +71,31 @@ def backward(
     its share of the objective's gradient. Source: Gao et al. 2021, arXiv:2101.06983.
     """
     held = len(passes(units, tokens)) == 1
-    groups = passes(units, PASS_TOKENS if held else tokens)
+    sizes = [sum(map(len, unit)) for unit in units]
+    dealt = devices.deal(sizes, range(len(units)), PASS_TOKENS if held else tokens)
     parts, states = [], []
     with torch.set_grad_enabled(held):
-        for group in groups:
+        for group, _ in dealt:
             states.append(generator_state(model.device))
             parts.append(unit_scores(model, [units[n] for n in group], pad_id, precision))
-    scores = in_order(parts, units, groups)
+    scores = all_scores(parts, units, dealt).requires_grad_()
+    objective(scores).backward()
+    shares = [scores.grad[text_order(units, [group]).to(scores.device)] * counts for group, counts in dealt]
     if held:
-        objective(scores).backward()
+        torch.cat(parts).backward(torch.cat(shares))
         return scores.detach()
-    objective(scores.requires_grad_()).backward()
-    for group, state in zip(groups, states, strict=True):
+    for (group, _), state, share in zip(dealt, states, shares, strict=True):
         restore_generator(state, model.device)
-        again = unit_scores(model, [units[n] for n in group], pad_id, precision)
-        again.backward(scores.grad[text_order(units, [group]).to(scores.device)])
+        unit_scores(model, [units[n] for n in group], pad_id, precision).backward(share)
     return scores.detach()
+
+
+def all_scores(parts: Sequence[Tensor], units: Sequence[Unit], dealt: Sequence[devices.Pass]) -> Tensor:
+    """(R, H) of the passes of all ranks, in the order of the units, without a graph."""
+    whole = parts[0].new_zeros(sum(map(len, units)), parts[0].shape[1])
+    for part, (group, counts) in zip(parts, dealt, strict=True):
+        whole[text_order(units, [group]).to(whole.device)] += part.detach() * counts
+    return devices.summed(whole)
 
 
 def generator_state(device: torch.device) -> list[Tensor]:

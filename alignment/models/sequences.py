@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from alignment.data.batches import MICRO_TOKENS, mask_of, micro_batches, pad
+from alignment import devices
+from alignment.data.batches import MICRO_TOKENS, mask_of, pad
 from alignment.models.logprob import completion_logprobs
 from alignment.models.precision import autocast
 
@@ -61,6 +62,6 @@ def sequence_logprobs(model: PreTrainedModel, rows: Sequence[Row], passes: Passe
 def frozen_logprobs(model: PreTrainedModel, rows: Sequence[Row], passes: Passes) -> Tensor:
     """(N,) the same without a graph, in as many passes as it takes."""
     found = torch.zeros(len(rows), device=model.device)
-    for group in micro_batches([row.tokens for row in rows], range(len(rows)), passes.tokens):
-        found[group] = sequence_logprobs(model, [rows[i] for i in group], passes)
-    return found
+    for group, counts in devices.deal([row.tokens for row in rows], range(len(rows)), passes.tokens):
+        found[group] += sequence_logprobs(model, [rows[i] for i in group], passes) * counts
+    return devices.summed(found)

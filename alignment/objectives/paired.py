@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from alignment.data.batches import micro_batches
+from alignment import devices
 from alignment.data.pairs import FEWEST_SET_ASIDE, EncodedPair
 from alignment.losses.preference import (
     direct_preference,
@@ -87,13 +87,16 @@ def accumulate(
     """
     policy, losses = torch.zeros(len(pairs), 2, device=model.device), torch.zeros(len(pairs), device=model.device)
     shares = (weights / weights.sum()).to(model.device)
-    for group in micro_batches([p.packed_tokens for p in pairs], range(len(pairs)), passes.tokens):
+    for group, counts in devices.deal([p.packed_tokens for p in pairs], range(len(pairs)), passes.tokens):
         some = [pairs[i] for i in group]
         logprobs = sequence_logprobs(model, rows_of(some), passes).view(-1, 2)
         known = None if reference is None else reference[group]
         found = pair_losses(logprobs, known, lengths_of(some, logprobs), config)
-        (found * shares[group]).sum().backward()
-        policy[group], losses[group] = logprobs.detach(), found.detach()
+        (found * shares[group]).sum().mul(counts).backward()
+        policy[group] += logprobs.detach() * counts
+        losses[group] += found.detach() * counts
+    devices.summed(policy)
+    devices.summed(losses)
     if observe:
         observe(losses)
     mean = (losses * shares).sum().item()

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from alignment import devices
 from alignment.config import JobError, PreferenceConfig
 from alignment.config.preferences import Unpaired
-from alignment.data.batches import micro_batches
 from alignment.data.judgments import EQUAL, Judgment, Weights, read_votes
 from alignment.data.pairs import Pair, read_pairs
 from alignment.data.rows import read_jsonl
@@ -188,13 +188,15 @@ def accumulate(
     policy, losses = torch.zeros(len(examples), device=model.device), 0.0
     shares = (weights / weights.sum()).to(model.device)
     desirable = torch.tensor([e.desirable for e in examples], device=model.device)
-    for group in micro_batches([e.tokens for e in examples], range(len(examples)), passes.tokens):
+    for group, counts in devices.deal([e.tokens for e in examples], range(len(examples)), passes.tokens):
         logprobs = sequence_logprobs(model, [Row(examples[i].prompt, examples[i].completion) for i in group], passes)
         ratio = logprobs - reference[group, 0]
-        loss = (kahneman_tversky(ratio, desirable[group], baseline, beta=config.beta) * shares[group]).sum()
+        loss = (kahneman_tversky(ratio, desirable[group], baseline, beta=config.beta) * shares[group]).sum() * counts
         loss.backward()
-        policy[group], losses = logprobs.detach(), losses + loss.item()
-    return {"loss": losses, **figures(policy, reference[:, 0], desirable, baseline, config)}
+        policy[group] += logprobs.detach() * counts
+        losses += loss.item()
+    devices.summed(policy)
+    return {"loss": devices.summed_number(losses), **figures(policy, reference[:, 0], desirable, baseline, config)}
 
 
 @torch.no_grad()

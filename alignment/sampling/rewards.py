@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from alignment import devices
 from alignment.config import Job
 from alignment.config.online import Rewarding, RewardTerm
 from alignment.models.heads import aggregated
@@ -56,10 +57,13 @@ def _model(job: Job, term: RewardTerm, max_length: int) -> tuple[Callable, Calla
     how = {"aggregate": term.aggregate, "penalty": term.penalty, "normalize": term.normalize}
     judge = load_judge(job.input_path(term.input), head=term.head, **how)
 
-    def members(completions: Sequence[Completion]) -> Tensor:
+    def scored(completions: Sequence[Completion]) -> Tensor:
         texts = [(made.prompt.messages, made.sample.text) for made in completions]
         rows = [[encode_text_row(judge.tokenizer, prompt, text, max_length)] for prompt, text in texts]
         return member_scores(judge, rows).cpu()
+
+    def members(completions: Sequence[Completion]) -> Tensor:
+        return devices.shared(completions, scored)
 
     return members, partial(aggregated, aggregate=judge.aggregate, penalty=judge.penalty)
 

@@ -18,9 +18,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from alignment import devices
 from alignment.config import JobError
 from alignment.config.online import Sampling
-from alignment.data.batches import MICRO_TOKENS, micro_batches, pad
+from alignment.data.batches import MICRO_TOKENS, pad
 from alignment.data.pairs import read_pairs
 from alignment.data.rows import read_jsonl
 from alignment.data.text import Messages, encode_prompt
@@ -115,7 +116,7 @@ def sample_completions(
     seed: int,
     occasion: Sequence[Any],
 ) -> list[Completion]:
-    """`how.completions` of each prompt, in the prompts' order.
+    """`how.completions` of each prompt, in the prompts' order; each rank samples those of its share of the prompts.
 
     Each has its own seed, a pure function of (seed, occasion, prompt, number): no other completion changes it. The
     numbers of a prompt that comes twice go on, so that it is not answered twice in the same words.
@@ -125,16 +126,20 @@ def sample_completions(
         first = met[str(prompt.id)]
         rows += [(prompt, number) for number in range(first, first + how.completions)]
         met[str(prompt.id)] += how.completions
+    groups = [rows[start : start + how.completions] for start in range(0, len(rows), how.completions)]
+    mine = devices.shares([1] * len(groups), range(len(groups)), devices.size())[devices.rank()]
+    own = [row for number in mine for row in groups[number]]
     found = sample(
         model,
         tokenizer,
-        [prompt.ids for prompt, _ in rows],
-        seeds=[seed_of(seed, [*occasion, prompt.id], number) for prompt, number in rows],
+        [prompt.ids for prompt, _ in own],
+        seeds=[seed_of(seed, [*occasion, prompt.id], number) for prompt, number in own],
         max_new_tokens=how.max_new_tokens,
         temperature=how.temperature,
         batch_size=how.batch_size,
     )
-    return [Completion(prompt, made) for (prompt, _), made in zip(rows, found, strict=True)]
+    made = [Sample(*one) for part in devices.gathered(found) for one in part]
+    return [Completion(prompt, one) for (prompt, _), one in zip(rows, made, strict=True)]
 
 
 class Rollouts:
@@ -173,10 +178,11 @@ def rows_of(tensors: Mapping[str, Tensor], rows: Sequence[int]) -> dict[str, Ten
     return {name: tensor[:, :width] if tensor.ndim == 2 else tensor for name, tensor in found.items()}
 
 
-def passes_of(tensors: Mapping[str, Tensor], tokens: int) -> list[list[int]]:
-    """The rows in passes of at most `tokens` tokens, those of one prompt beside each other: they share it then."""
+def passes_of(tensors: Mapping[str, Tensor], tokens: int) -> list[devices.Pass]:
+    """This rank's rows in passes of at most `tokens` tokens, those of one prompt beside each other: they share it
+    then."""
     rows = tensors["ids"].tolist()
-    return micro_batches(tensors["tokens"].tolist(), sorted(range(len(rows)), key=rows.__getitem__), tokens)
+    return devices.deal(tensors["tokens"].tolist(), sorted(range(len(rows)), key=rows.__getitem__), tokens)
 
 
 def rollout_tensors(completions: Sequence[Completion], pad_id: int, device: torch.device) -> dict[str, Tensor]:
@@ -213,10 +219,10 @@ def rollout_logprobs(
     """(N, T) log-probabilities of a whole rollout without a graph, in passes of at most `tokens` tokens."""
     ids = tensors["ids"]
     found = torch.zeros(ids.shape, device=ids.device)
-    for group in passes_of(tensors, tokens):
+    for group, counts in passes_of(tensors, tokens):
         part = batch_of(rows_of(tensors, group))
-        found[group, : part.ids.shape[1]] = batch_logprobs(model, part, temperature)
-    return found
+        found[group, : part.ids.shape[1]] += batch_logprobs(model, part, temperature) * counts
+    return devices.summed(found)
 
 
 def require_agreement(policy: Tensor, old: Tensor, precision: str = "fp32") -> float:

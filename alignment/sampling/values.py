@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from alignment import devices
 from alignment.config import REWARD, JobError
 from alignment.data.batches import MICRO_TOKENS
 from alignment.data.text import load_tokenizer
@@ -71,8 +72,8 @@ def rollout_values(model: PreTrainedModel, tensors: Mapping[str, Tensor], tokens
     """(N, T + 1) values of a whole rollout without a graph, in passes of at most `tokens` tokens."""
     whole, lengths = batch_of(tensors), tensors["tokens"].tolist()
     found = torch.zeros(len(lengths), whole.ids.shape[1] + 1, device=whole.ids.device)
-    for group in passes_of(tensors, tokens):
+    for group, counts in passes_of(tensors, tokens):
         width = max(lengths[i] for i in group)
         part = Batch(*(tensor[group, :width] for tensor in whole))
-        found[group, : width + 1] = state_values(model, part)
-    return found
+        found[group, : width + 1] += state_values(model, part) * counts
+    return devices.summed(found)

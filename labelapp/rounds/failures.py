@@ -7,6 +7,7 @@ REMEDIES = {
     "non_finite": "Lower the learning rate or look for broken rows; no weights of this step were kept.",
     "out_of_memory": "Use a smaller batch or a shorter max_length, or give the trainer more memory.",
     "disk_full": "Free space where ARTIFACT_DIR lies, then launch again.",
+    "rank_lost": "Give the trainer more memory or fewer devices, then launch again.",
     "crashed": "The log holds the details.",
     "server_lost": "Start it as docs/rollouts.md says; while attempts are left, the round goes on where it was.",
     "timeout": "See in the log what it waits for, or let it be silent for longer (TRAINING_SILENT_MINUTES).",

@@ -34,7 +34,10 @@ class LaunchForm(forms.Form):
     further = forms.CharField(
         required=False,
         label="Further settings",
-        help_text="One a line, as reward.lora.rank=16; python -m alignment reward --help lists what a stage takes.",
+        help_text=(
+            "One a line, as reward.lora.rank=16 or reward.devices=2; python -m alignment reward --help lists what a "
+            "stage takes."
+        ),
         widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false", "class": "code"}),
     )
     save_name = forms.CharField(

@@ -42,6 +42,7 @@ class StateKeeper:
         try:
             if state.is_file() and (written := state.stat().st_mtime_ns) != self.seen:
                 beside = [self.folder / "best.safetensors", self.folder.parent / "metrics.jsonl"]
+                beside += sorted(self.folder.glob("rank-*.safetensors"))  # what other ranks hold of it
                 storage.keep_state(self.folder, [state, *filter(Path.is_file, beside)])
                 self.seen = written
         except (storage.StoreAway, OSError) as error:

@@ -5,7 +5,9 @@ from collections.abc import Iterable
 from copy import deepcopy
 from typing import Any
 
-from alignment.config import CONFIGS, JobError, build
+from django.conf import settings
+
+from alignment.config import CONFIGS, SHARDED, JobError, build, require_devices
 from labelapp.rounds.presets import PRESETS
 
 MITIGATED = {"counterfactual_weight": 10.0}
@@ -84,17 +86,28 @@ def read_changes(lines: Iterable[str]) -> dict[str, Any]:
 
 
 def change(stages: list[dict], path: str, value: Any) -> None:
-    """Set one config value, such as "preference.optimization.epochs", in every stage of that kind."""
+    """Set one config value, such as "preference.optimization.epochs", in every stage of that kind.
+
+    "preference.devices" is no config value: on how many devices a stage trains changes nothing that it learns.
+    """
     stage, *keys = path.split(".")
     chosen = [spec for spec in stages if spec["stage"] == stage]
     if not chosen or not keys:
         known = ", ".join(dict.fromkeys(spec["stage"] for spec in stages))
         raise OptionRefused(path, f"{path!r} names no setting: begin with one of {known}, as in preference.beta.")
     for spec in chosen:
+        if keys == ["devices"]:
+            spec["devices"] = value
+            continue
         place = spec["config"]
         for key in keys[:-1]:
             place = place.setdefault(key, {})
         place[keys[-1]] = value
+
+
+def devices_of(spec: dict) -> int:
+    """On how many devices a stage trains: as the round says, else as the machine's settings do."""
+    return spec.get("devices") or (settings.TRAINING_DEVICES if spec["stage"] in SHARDED else 1)
 
 
 def with_baseline_arm(stages: list[dict]) -> list[dict]:
@@ -119,7 +132,8 @@ def without_penalty(spec: dict) -> dict:
 def check(spec: dict, changes: dict[str, Any]) -> None:
     """Ask alignment's own dataclass whether it takes the config; name the option that it refuses."""
     try:
-        build(CONFIGS[spec["stage"]], spec["config"])
+        require_devices(spec["stage"], spec.get("devices", 1))
+        require_devices(spec["stage"], devices_of(spec), build(CONFIGS[spec["stage"]], spec["config"]))
     except JobError as error:
         mine = [path for path in changes if path.split(".")[0] == spec["stage"]]
         named = [path for path in mine if path.split(".")[-1] in str(error)]

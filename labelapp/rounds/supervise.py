@@ -24,6 +24,7 @@ from labelapp.rounds.heartbeat import Heartbeat, Question, never
 from labelapp.rounds.inputs import resolve, written
 from labelapp.rounds.keeping import StateKeeper, keep_outcome
 from labelapp.rounds.progress import parse, store, store_missing
+from labelapp.rounds.recipes import devices_of
 
 LOOK_SECONDS = 0.5
 STOPPED = {75, -15, 143}  # the exit codes of a trainer that was asked to end; a shell says 143 for -15
@@ -149,6 +150,7 @@ def prepare(claim: lease.Claim, round: Round, stage: Stage, spec: dict) -> Path:
         seed=spec.get("seed", round.seed),
         resume_from=earlier,
         threads=stage.job.get("threads") or settings.TRAINING_THREADS,  # the bits depend on it: keep the first's
+        devices=stage.job.get("devices") or devices_of(spec),
     )
     try:
         directory.mkdir(parents=True, exist_ok=True)

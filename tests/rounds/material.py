@@ -89,13 +89,14 @@ def make_parent(project: Project) -> Version:
     return make_version(project, path=path, digest=digest, state="promoted")
 
 
-def queue_reward_round(project: Project, *, steps: int = 6, data: str = "good") -> Round:
+def queue_reward_round(project: Project, *, steps: int = 6, data: str = "good", **facts: int) -> Round:
     """A round of one reward stage: the quickest thing that trains."""
     spec = {
         "name": "reward",
         "stage": "reward",
         "config": {"optimization": {**TINY, "max_steps": steps, "epochs": 1000}},
         "inputs": {"snapshot": "snapshot", "parent": "parent"},
+        **facts,
     }
     return queue_round(
         project=project,

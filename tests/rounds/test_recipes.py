@@ -9,7 +9,7 @@ from alignment.config import CONFIGS, build
 from labelapp.models import Audit, Round, Version
 from labelapp.rounds.actions import launch_round
 from labelapp.rounds.gate import latest_audit
-from labelapp.rounds.recipes import FILES, OptionRefused, plan_stages, read_settings
+from labelapp.rounds.recipes import FILES, OptionRefused, devices_of, plan_stages, read_settings
 from labelapp.rounds.supervise import supervise_round
 from tests.factories import make_project, make_user
 from tests.rounds.material import TINY, make_parent, make_snapshot
@@ -99,6 +99,27 @@ def test_pages_may_say_how_many_prompts_are_sampled():
     assert read_settings('grpo.sampling={"prompts": 4}\nppo.sampling.prompts=8') == {
         "grpo.sampling": {"prompts": 4}, "ppo.sampling.prompts": 8,
     }  # fmt: skip
+
+
+def test_a_round_may_say_on_how_many_devices_a_stage_trains(settings):
+    stages = plan_stages("reward-dpo", changes=read_settings("reward.devices=2"))
+    devices = {spec["stage"]: devices_of(spec) for spec in stages}
+    assert devices["reward"] == 2 and set(devices.values()) == {1, 2}
+    settings.TRAINING_DEVICES = 4
+    devices = {spec["stage"]: devices_of(spec) for spec in stages}
+    assert (devices["reward"], devices["preference"], devices["evaluate"]) == (2, 4, 1)
+
+
+@pytest.mark.parametrize(("line", "sentence"), [
+    ("evaluate.devices=2", "the stage evaluate runs on one device"),
+    ("reward.devices=0", "1 or more"),
+    ("reward.devices=many", "1 or more"),
+    ('reward.devices=2\nreward.mitigation={"length_head": 1.0}', "length_head is 1.0: leave it out on 2 devices"),
+])  # fmt: skip
+def test_devices_that_a_stage_cannot_run_on_are_refused(line, sentence):
+    with pytest.raises(OptionRefused, match=sentence) as refused:
+        plan_stages("reward-dpo", changes=read_settings(line))
+    assert refused.value.option == line.partition("=")[0]
 
 
 @pytest.mark.parametrize("recipe", QUICK)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import psutil
 import pytest
@@ -100,6 +101,39 @@ def test_a_cancelled_round_stops_its_trainer_and_ends_cancelled():
     assert (round.state, round.stages.get().state) == ("cancelled", "cancelled")
     assert not round.versions.exists()
     assert not trainers()
+
+
+def test_a_round_on_two_devices_trains_and_its_cancellation_ends_every_rank():
+    round = queue_reward_round(make_project(), steps=ENDLESS, devices=2)
+    supervisor = supervise_in_thread(round)
+    wait_until(lambda: step_of(round) >= 1, seconds=PATIENCE)
+    (launcher,) = trainers()
+    ranks = launcher.children()
+    assert len(ranks) == round.stages.get().job["devices"] == 2
+
+    request_cancel(round=round)
+    supervisor.join(PATIENCE)
+
+    round.refresh_from_db()
+    assert (round.state, round.stages.get().state) == ("cancelled", "cancelled")
+    wait_until(lambda: not any(rank.is_running() for rank in ranks), what="the end of both ranks")
+    assert len(list(Path(round.stages.get().output, "state").iterdir())) == 2  # each saved its part
+
+
+def test_a_rank_that_is_killed_fails_the_round_with_a_sentence_that_names_it():
+    round = queue_reward_round(make_project(), steps=ENDLESS, devices=2)
+    supervisor = supervise_in_thread(round)
+    wait_until(lambda: step_of(round) >= 1, seconds=PATIENCE)
+    (launcher,) = trainers()
+
+    number = next(rank for rank in launcher.children() if rank.environ()["RANK"] == "1")
+    os.kill(number.pid, signal.SIGKILL)
+    supervisor.join(PATIENCE)
+
+    round.refresh_from_db()
+    assert (round.state, round.error_code) == ("failed", "rank_lost")
+    assert "rank 1 of 2 was ended by SIGKILL" in round.error
+    assert not launcher.is_running()
 
 
 @services
