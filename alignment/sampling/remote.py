@@ -42,7 +42,7 @@ class Loaded(NamedTuple):
 
 
 class RemoteSampler:
-    """Samples as `sample_completions` does, on a server. A part of a run's state: what the server said of each version.
+    """Samples as `sample_completions` does, on a server. A part of a run's state: what each version says of one text.
 
     Args:
         prompts: the longest of them is the text that weights are told apart by.
@@ -55,7 +55,7 @@ class RemoteSampler:
         self.probe = max((prompt.ids for prompt in prompts), key=len)[:PROBE_TOKENS]
         self.run, self.given = secrets.token_hex(4), 0  # of this attempt: a name is never used twice
         self.loaded: Loaded | None = None
-        self.names: list[str] = []  # of what lies in the directory, and of the adapters that the server holds
+        self.names: list[str] = []  # of what may lie in the directory, and of adapters that the server may hold
         self.versions: list[int] = []
         self.expected = torch.zeros(0, len(self.probe) - 1)  # of the text, under each of the versions
 
@@ -88,6 +88,7 @@ class RemoteSampler:
         self, prompts: Sequence[Prompt], how: Sampling, *, seed: int, occasion: Sequence[Any]
     ) -> list[Completion]:
         number = occasion[0]
+        self.client.check_health()  # before weights are written for nobody
         if self.how.sleep:
             release_memory()
             self.client.wake()
@@ -117,12 +118,16 @@ class RemoteSampler:
         answers = self.measured_version(name, number, now)
         self.remember(number, now)
         for old in self.names[:-1]:
-            self.forget(old)
+            if self.adapts:
+                self.client.unload_adapter(old)
+            self.names.remove(old)
         return Loaded(name, number, answers)
 
     def write(self, name: str) -> Path:
-        """The present weights as a directory of safetensors that appears whole."""
+        """The present weights as a directory of safetensors that appears whole, in the place of earlier ones."""
         path, fresh = Path(self.how.directory) / name, Path(self.how.directory) / f"{name}.tmp"
+        for old in self.names:
+            shutil.rmtree(Path(self.how.directory) / old, ignore_errors=True)
         fresh.parent.mkdir(parents=True, exist_ok=True)
         if self.adapts:
             save_adapter(self.model, fresh)
@@ -131,13 +136,6 @@ class RemoteSampler:
         fresh.rename(path)
         self.names.append(name)
         return path
-
-    def forget(self, name: str) -> None:
-        """Remove a version that nobody asks for any more."""
-        if self.adapts:
-            self.client.unload_adapter(name)
-        shutil.rmtree(Path(self.how.directory) / name, ignore_errors=True)
-        self.names.remove(name)
 
     @torch.no_grad()
     def probe_logprobs(self) -> Tensor:
@@ -169,7 +167,7 @@ class RemoteSampler:
             raise JobError(
                 f"on the same text the rollout server and the trainer differ by {difference:.3g} nats a token, at most "
                 f"{self.how.max_difference_nats:g} is allowed (sampling.server.max_difference_nats): does it serve "
-                "this job's parent?"
+                "this job's parent, which no other run has changed in it?"
             )
         return answers
 

@@ -61,6 +61,9 @@ class VLLM:
             trust_env=False,  # no proxy stands between a trainer and its sampler
         )
 
+    def check_health(self) -> None:
+        self._ask("/health", method="GET")
+
     def complete(
         self, model: str, prompt: Sequence[int], *, count: int, seed: int, end: int, max_tokens: int, temperature: float
     ) -> Answer:

@@ -10,6 +10,7 @@ import pytest
 
 from alignment.__main__ import main
 from alignment.config import CONFIGS, Lora, build
+from alignment.config.server import Server
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "trainers.md").read_text()
@@ -41,11 +42,17 @@ def test_every_option_is_on_the_page(stage):
     assert not missing
 
 
-def test_every_test_that_the_page_names_exists():
-    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", PAGE)
-    assert len(named) > 80
+@pytest.mark.parametrize(("page", "least"), [("trainers", 80), ("rollouts", 12), ("devices", 3)])
+def test_every_test_that_the_page_names_exists(page, least):
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", (DOCS / f"{page}.md").read_text())
+    assert len(named) > least
     absent = [(f, t) for f, t in named if f"def {t}(" not in (Path(__file__).parent / f).read_text()]
     assert not absent
+
+
+def test_every_field_of_a_server_is_on_the_page_of_rollouts():
+    page = (DOCS / "rollouts.md").read_text()
+    assert not [field.name for field in dataclasses.fields(Server) if f"| `{field.name}` |" not in page]
 
 
 def test_every_stage_has_an_example():

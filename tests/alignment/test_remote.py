@@ -3,6 +3,7 @@
 import json
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -228,6 +229,16 @@ def test_a_short_failure_is_waited_for(sampler, server, prompts):
     assert len(ask(sampler, prompts)) == 12
     server.lie(break_off=1)
     assert len(ask(sampler, prompts, 1)) == 12
+    assert len(list(Path(sampler.how.directory).iterdir())) == 1  # what failed tries wrote is gone
+
+
+def test_no_weights_are_written_for_a_server_that_is_not_there(policy, tokenizer, prompts, tmp_path, parent):
+    gone = StandIn(parent.path)
+    gone.stop()
+    sampler = RemoteSampler(policy, tokenizer, how_of(gone, tmp_path).server, prompts)
+    with pytest.raises(ServerLost, match="Connection refused"):
+        ask(sampler, prompts)
+    assert not (tmp_path / "weights").exists()
 
 
 def test_a_server_that_was_started_again_gets_the_weights_again(sampler, server, prompts):
