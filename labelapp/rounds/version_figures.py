@@ -2,9 +2,7 @@
 
 from typing import NamedTuple
 
-from django.db.models import QuerySet
-
-from labelapp.models import Audit, AuditMetric, Version
+from labelapp.models import Audit, AuditMetric, Project, Version
 from labelapp.rounds import figures
 from labelapp.rounds.decision import decide
 
@@ -157,17 +155,21 @@ class VersionRow(NamedTuple):
     version: Version
     audit: Audit | None
     figures: list[Figure]
-    verdict: str  # of a candidate by the gate that holds now, of others by their audit
+    verdict: str  # of a candidate by the gate that holds now, of others by their audit; empty where none was made
+    reasons: list[str]
 
 
-def version_rows(versions: QuerySet[Version], *, own_gate: bool) -> list[VersionRow]:
+def version_rows(project: Project) -> list[VersionRow]:
     """Each version with its latest audit, in a few queries; in some more for a candidate of a project's own gate."""
-    measured = versions.select_related("project").prefetch_related("audits__metrics")
-    rows = [(each, next(iter(each.audits.all()), None)) for each in measured]
-    return [VersionRow(each, audit, headlines(each, audit), verdict_of(each, audit, own_gate)) for each, audit in rows]
+    own_gate = project.gate_settings.exists()
+    measured = project.versions.select_related("project", "parent", "round", "snapshot")
+    rows = [(each, next(iter(each.audits.all()), None)) for each in measured.prefetch_related("audits__metrics")]
+    return [VersionRow(each, audit, headlines(each, audit), *said_of(each, audit, own_gate)) for each, audit in rows]
 
 
-def verdict_of(version: Version, audit: Audit | None, own_gate: bool) -> str:
+def said_of(version: Version, audit: Audit | None, own_gate: bool) -> tuple[str, list[str]]:
+    """(verdict, reasons)."""
     if own_gate and version.state == Version.State.CANDIDATE and audit:
-        return decide(version).verdict
-    return audit.verdict if audit else ""
+        decision = decide(version)
+        return decision.verdict, decision.reasons
+    return (audit.verdict, audit.reasons) if audit else ("", [])

@@ -42,9 +42,7 @@ class SampleForm(forms.Form):
 @project_page("research")
 def versions(request: HttpRequest, project: Project) -> HttpResponse:
     """Every version with its headline figures, the alias and its history, and sampling new comparisons."""
-    rows = version_rows(
-        project.versions.select_related("parent", "round", "snapshot"), own_gate=project.gate_settings.exists()
-    )
+    rows = version_rows(project)
     context = {"section": "versions", "rows": rows, **alias_facts(request, project), **sampling_facts(project)}
     return TemplateResponse(request, "versions/versions.html", context)
 

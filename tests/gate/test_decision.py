@@ -8,6 +8,7 @@ from django.db import DatabaseError, IntegrityError, transaction
 from labelapp.models import GateRule, GateSettings, Round
 from labelapp.rounds.decision import decide
 from labelapp.rounds.promote import deployment_of, promote
+from labelapp.rounds.version_figures import version_rows
 from tests.factories import make_project, make_user
 from tests.gate.rounds import audit, kept, make_gate, make_passing, make_policy
 
@@ -231,6 +232,14 @@ def test_several_comparisons_share_the_alpha(project, admin, tmp_path):
     assert decision.verdict == "warn"
     line = decision.lines[0].beside
     assert line.adjusted == pytest.approx(2 * line.compared.no_worse)
+
+
+def test_the_list_of_versions_says_what_the_gate_says_now(project, tmp_path):
+    version = make_passing(project, tmp_path)
+    assert [row.verdict for row in version_rows(project)] == ["pass"]
+    make_gate(project, {"key": "win_rate", "limit": 0.7})
+    (row,) = version_rows(project)
+    assert (row.verdict, row.reasons) == ("block", decide(version).reasons)
 
 
 def test_without_a_champion_a_margin_is_no_evidence(project, tmp_path):

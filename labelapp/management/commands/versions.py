@@ -17,7 +17,7 @@ class Command(BaseCommand):
 
     def handle(self, *, project: str, json: bool, **_):
         found = project_named(project)
-        rows = version_rows(found.versions.select_related("parent", "round", "snapshot"))
+        rows = version_rows(found)
         self.stdout.write(as_json(found, rows) if json else as_text(found, rows))
 
 
@@ -40,8 +40,8 @@ def facts(row: VersionRow) -> dict:
         "round": version.round and version.round.number,
         "snapshot": version.snapshot and version.snapshot.digest,
         "loaded": is_loaded(version),
-        "verdict": audit.verdict if audit else "no-evidence",
-        "reasons": audit.reasons if audit else [],
+        "verdict": row.verdict or "no-evidence",
+        "reasons": row.reasons,
         "metrics": {
             m.key: {"value": m.value, "low": m.low, "high": m.high, "n": m.n, "clusters": m.clusters,
                     "baselines": m.baselines, "verdict": m.verdict}
@@ -59,7 +59,6 @@ def as_text(project: Project, rows: list[VersionRow]) -> str:
 
 
 def line_of(row: VersionRow) -> str:
-    version, audit = row.version, row.audit
+    version, verdict = row.version, row.verdict or "not measured"
     measured = "; ".join(f"{figure.name.lower()} {figure.text} {figure.interval}".strip() for figure in row.figures)
-    verdict = audit.verdict if audit else "not measured"
     return f"{version.name:<30} {version.kind:<7} {version.state:<10} {verdict:<13} {measured}".rstrip()
