@@ -25,10 +25,10 @@ def main(words: list[str]) -> int:
     (patience, place, folder), environ, program = words[:3], words[3:dashes], words[dashes + 1 :]
     os.chdir(place)
     os.environ.update(pair.split("=", 1) for pair in environ)
-    tell(folder, "begun.json", {"pid": os.getpid()})
     trainer = subprocess.Popen(
         program, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_parent
     )
+    tell(folder, "begun.json", {"pid": trainer.pid})
     signal.signal(signal.SIGTERM, lambda *_: trainer.terminate())  # launchers such as srun hand it on
     kept = follow(trainer, float(patience))
     code = trainer.wait()

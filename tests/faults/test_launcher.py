@@ -83,6 +83,13 @@ def test_a_launcher_that_never_begins_ends_the_round_with_its_words(settings):
     assert_ended(round, "not_launched", "exit code 255; no such host", "look at TRAINING_LAUNCHER")
 
 
+def test_a_trainer_that_cannot_be_executed_there_has_not_begun(tmp_path):
+    words = [sys.executable, "-I", "-S", trainer.FAR_END, "20", tmp_path, tmp_path, "--", tmp_path / "no-python"]
+    ended = subprocess.run(list(map(str, words)), capture_output=True, text=True, stdin=subprocess.PIPE)
+    assert ended.returncode and "no-python" in ended.stderr.splitlines()[-1]
+    assert trainer.read_far(tmp_path, "begun.json") is None
+
+
 @rows
 def test_a_link_that_breaks_ends_the_trainer_and_the_round_goes_on_from_its_state(far):
     round = queue_reward_round(make_project(), steps=3000)
@@ -151,7 +158,8 @@ def test_a_far_trainer_that_hears_no_heartbeat_is_ended_there(far, monkeypatch):
 def test_a_trainer_under_a_second_account_obeys(settings, tmp_path):
     """The other account reads the checkout and writes into the shared directory."""
     account = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-    if subprocess.run([*account, sys.executable, "-c", "import torch"], capture_output=True).returncode:
+    loads = ["sh", "-c", f"exec {sys.executable} -c 'import torch'"]  # a shell of that account has no rights of ours left
+    if subprocess.run([*account, *loads], capture_output=True).returncode:
         pytest.skip("no second account here that can run this Python: only root can, and where others may read it")
     settings.TRAINING_LAUNCHER = read_launcher(f"{shlex.join(account)} {{command}}")
     for folder in (settings.ARTIFACT_DIR, settings.ARTIFACT_DIR.parent)[: 1 + ("PYTEST_XDIST_WORKER" in os.environ)]:
