@@ -133,12 +133,12 @@ try:
 except ValueError as error:
     raise ImproperlyConfigured(str(error)) from error
 # Devices that rounds reserve, as CUDA_VISIBLE_DEVICES names them; none: every trainer sees what there is.
-TRAINING_DEVICES = env.list("TRAINING_DEVICES", default=[])
+TRAINING_DEVICE_NAMES = env.list("TRAINING_DEVICE_NAMES", default=[])
 TRAINING_DEVICES_HOST = env("TRAINING_DEVICES_HOST", default="")  # where they are not in the worker's machine
 ENGINE_DEVICES = env.list("ENGINE_DEVICES", default=[])  # serving's own, which no round ever gets
-if shared := sorted({*TRAINING_DEVICES} & {*ENGINE_DEVICES}):
+if shared := sorted({*TRAINING_DEVICE_NAMES} & {*ENGINE_DEVICES}):
     both = ", ".join(shared)
-    raise ImproperlyConfigured(f"TRAINING_DEVICES and ENGINE_DEVICES share {both}: training never evicts serving.")
+    raise ImproperlyConfigured(f"TRAINING_DEVICE_NAMES and ENGINE_DEVICES share {both}: training never evicts serving.")
 TRAINING_SILENT_MINUTES = env.float("TRAINING_SILENT_MINUTES", default=360)  # then a stage hangs; 0: it may
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False

@@ -60,26 +60,21 @@ def launch_round(
     changes: dict[str, Any] | None = None,
     saved: RecipeVersion | None = None,
     why: str = "",
-    devices: int = 1,
 ) -> Round:
     """Queue a training round and ring for a worker. Its reward model is measured beside the project's newest one.
 
     saved: runs as it was saved; then recipe, mitigation and changes are not looked at.
     why: of a round that nobody launched, in words.
-    devices: of a worker's TRAINING_DEVICES that the round holds while it runs.
 
     Refuses with RoundAlreadyActive, SnapshotRefused, ParentRefused, refusals.BudgetRefused or recipes.OptionRefused.
     """
-    if devices < 1:
-        raise LaunchRefused(f"A round on {devices} devices cannot run: ask for at least one.")
     plan = plan_saved(saved) if saved else plan_preset(recipe, mitigation=mitigation, changes=changes)
     expected = expected_of(project=project, plan=plan, snapshot=snapshot, parent=parent)
     stages = ready_stages(project, plan, snapshot, parent, seed)
     return queue_round(
         project=project,
         kind=Round.Kind.TRAINING,
-        recipe={"name": plan.preset, "title": plan.title, "stages": stages, "changes": plan.changes}
-        | ({"devices": devices} if devices != 1 else {}),
+        recipe={"name": plan.preset, "title": plan.title, "stages": stages, "changes": plan.changes},
         recipe_version=plan.version,
         snapshot=snapshot,
         parent=parent,

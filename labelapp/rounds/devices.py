@@ -6,6 +6,7 @@ from django.conf import settings
 from django.db import connection
 
 from labelapp.models import DeviceHold, Round
+from labelapp.rounds.recipes import devices_of
 
 LOCK = 0x64657669  # "devi", with the host's name: one choice at a time
 
@@ -23,12 +24,17 @@ def host() -> str:
     return settings.TRAINING_DEVICES_HOST or socket.gethostname()
 
 
+def wanted_by(round: Round) -> int:
+    """As many as the stage that trains on most of them."""
+    return max((devices_of(spec) for spec in round.recipe["stages"]), default=1)
+
+
 def reserve(round: Round) -> list[str]:
     """Hold as many of this worker's devices as the round asks for; none where it has none to give.
 
     Call it in the transaction of the claim. Raises NoDevice.
     """
-    ours, wanted, here = settings.TRAINING_DEVICES, round.recipe.get("devices", 1), host()
+    ours, wanted, here = settings.TRAINING_DEVICE_NAMES, wanted_by(round), host()
     release(round)
     if not ours:
         return []
@@ -57,7 +63,7 @@ def spare() -> list[str]:
 
     Raises NoDevice.
     """
-    ours, here = settings.TRAINING_DEVICES, host()
+    ours, here = settings.TRAINING_DEVICE_NAMES, host()
     taken = set(DeviceHold.objects.filter(host=here).values_list("device", flat=True))
     free = [device for device in ours if device not in taken]
     if ours and not free:

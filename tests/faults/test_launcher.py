@@ -158,7 +158,7 @@ def test_a_far_trainer_that_hears_no_heartbeat_is_ended_there(far, monkeypatch):
 def test_a_trainer_under_a_second_account_obeys(settings, tmp_path):
     """The other account reads the checkout and writes into the shared directory."""
     account = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-    loads = ["sh", "-c", f"exec {sys.executable} -c 'import torch'"]  # a shell of that account has no rights of ours left
+    loads = ["sh", "-c", f"exec {sys.executable} -c 'import torch'"]  # a shell there has none of our rights
     if subprocess.run([*account, *loads], capture_output=True).returncode:
         pytest.skip("no second account here that can run this Python: only root can, and where others may read it")
     settings.TRAINING_LAUNCHER = read_launcher(f"{shlex.join(account)} {{command}}")

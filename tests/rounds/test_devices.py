@@ -10,7 +10,7 @@ from django.db import IntegrityError, connection, transaction
 
 from labelapp.models import DeviceHold, Round
 from labelapp.rounds import devices, lease
-from labelapp.rounds.actions import LaunchRefused, launch_round, request_cancel
+from labelapp.rounds.actions import launch_round, request_cancel
 from tests.factories import make_project
 from tests.faults.rounds import ENDLESS, reach, supervised, trainers_of
 from tests.rounds.material import make_parent, make_snapshot, queue_reward_round
@@ -21,12 +21,12 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def two(settings):
-    settings.TRAINING_DEVICES = ["4", "5"]
+    settings.TRAINING_DEVICE_NAMES = ["4", "5"]
 
 
 def queue(wanted: int = 1) -> Round:
     round = queue_reward_round(make_project(), steps=ENDLESS)
-    round.recipe["devices"] = wanted
+    round.recipe["stages"][0]["devices"] = wanted
     round.save(update_fields=["recipe"])
     return round
 
@@ -118,28 +118,28 @@ def test_of_eight_rounds_claimed_at_once_two_get_the_two_devices(two):
 @pytest.mark.long
 @pytest.mark.django_db(transaction=True)
 def test_the_trainer_sees_its_own_devices_alone(two):
-    round = queue(2)
+    lease.claim(queue().pk, owner="another")
+    round = queue()
     with supervised(round):
         reach(round, 1)
         (process,) = trainers_of(round)
-        assert process.environ()["CUDA_VISIBLE_DEVICES"] == "4,5"
+        assert process.environ()["CUDA_VISIBLE_DEVICES"] == "5"
         request_cancel(round=round)
-    assert round.state == "cancelled" and not DeviceHold.objects.exists()
+    assert round.state == "cancelled" and not round.device_holds.exists()
 
 
 def test_servings_devices_are_refused_to_training_at_the_start():
     code = "import django, os; os.environ['DJANGO_SETTINGS_MODULE'] = 'labelapp.settings'; django.setup()"
-    environ = {**os.environ, "TRAINING_DEVICES": "0,1,2", "ENGINE_DEVICES": "2,3"}
+    environ = {**os.environ, "TRAINING_DEVICE_NAMES": "0,1,2", "ENGINE_DEVICES": "2,3"}
     refused = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
-    assert refused.returncode and "ImproperlyConfigured: TRAINING_DEVICES and ENGINE_DEVICES share 2" in refused.stderr
+    assert refused.returncode and "ImproperlyConfigured: TRAINING_DEVICE_NAMES and ENGINE_DEVICES share 2" in refused.stderr
 
 
 def test_a_launch_says_how_many_devices_it_wants():
     project = make_project()
     given = {"project": project, "snapshot": make_snapshot(project), "parent": make_parent(project)}
-    with pytest.raises(LaunchRefused, match="at least one"):
-        launch_round(**given, recipe="reward", devices=0)
-    assert launch_round(**given, recipe="reward", devices=2).recipe["devices"] == 2
+    round = launch_round(**given, recipe="reward", changes={"reward.devices": 2})
+    assert devices.wanted_by(round) == 2
 
 
 def test_a_dry_run_takes_a_device_that_no_round_holds_and_none_where_all_are_held(two):

@@ -32,7 +32,6 @@ class Command(BaseCommand):
         parser.add_argument("--parent", default="", help="name of a policy; default: the promoted one, or the newest")
         parser.add_argument("--mitigation", action="store_true", help="counterfactual penalty, with a baseline arm")
         parser.add_argument("--seed", type=int, default=0)
-        parser.add_argument("--devices", type=int, default=1, help="of TRAINING_DEVICES, held while the round runs")
         parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="as preference.beta=0.2")
         parser.add_argument("--estimate", action="store_true", help="only run it dry, and say what it would take")
         parser.add_argument("--by", metavar="USERNAME", help="the person who does this")
@@ -51,7 +50,7 @@ class Command(BaseCommand):
                 self.say_estimate(order_estimate(plan=plan, **start, seed=seed, by=by, now=True), options["json"])
                 if options["estimate"]:
                     return
-            round = launch_round(**start, **what, saved=saved, seed=seed, by=by, devices=options["devices"])
+            round = launch_round(**start, **what, saved=saved, seed=seed, by=by)
         except (LaunchRefused, OptionRefused) as refusal:
             raise CommandError(str(refusal)) from refusal
         if wait:
