@@ -132,7 +132,8 @@ def test_servings_devices_are_refused_to_training_at_the_start():
     code = "import django, os; os.environ['DJANGO_SETTINGS_MODULE'] = 'labelapp.settings'; django.setup()"
     environ = {**os.environ, "TRAINING_DEVICE_NAMES": "0,1,2", "ENGINE_DEVICES": "2,3"}
     refused = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
-    assert refused.returncode and "ImproperlyConfigured: TRAINING_DEVICE_NAMES and ENGINE_DEVICES share 2" in refused.stderr
+    assert refused.returncode
+    assert "ImproperlyConfigured: TRAINING_DEVICE_NAMES and ENGINE_DEVICES share 2" in refused.stderr
 
 
 def test_a_launch_says_how_many_devices_it_wants():
