@@ -127,7 +127,6 @@ CELERY_TASK_ROUTES = {  # what starts a trainer; a dry run measures the machine 
     "labelapp.tasks.run_estimate": {"queue": TRAINING_QUEUE},
 }
 TRAINING_THREADS = env.int("TRAINING_THREADS", default=os.cpu_count() or 1)
-TRAINING_DEVICES = env.int("TRAINING_DEVICES", default=1)  # of a training stage where its round does not say
 try:
     TRAINING_LAUNCHER = read_launcher(env("TRAINING_LAUNCHER", default="local"))
 except ValueError as error:

@@ -22,7 +22,6 @@ from labelapp.rounds.budget import CPU, book_estimate
 from labelapp.rounds.checks import checks_of
 from labelapp.rounds.estimate import plan_digest
 from labelapp.rounds.failures import explain
-from labelapp.rounds.recipes import devices_of
 from labelapp.rounds.saved import Plan
 from labelapp.storage import at_hand
 
@@ -120,7 +119,6 @@ def run_stage(estimate: Estimate, spec: dict, directory: Path, results: dict[str
         seed=spec.get("seed", estimate.seed),
         threads=settings.TRAINING_THREADS,
         dry_run=True,
-        devices=devices_of(spec),
     )
     job.dump(directory / "job.json")
     try:

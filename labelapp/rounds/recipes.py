@@ -5,8 +5,6 @@ from collections.abc import Iterable
 from copy import deepcopy
 from typing import Any
 
-from django.conf import settings
-
 from alignment.config import CONFIGS, SHARDED, JobError, build, require_devices
 from labelapp.rounds.presets import PRESETS
 
@@ -105,9 +103,9 @@ def change(stages: list[dict], path: str, value: Any) -> None:
         place[keys[-1]] = value
 
 
-def devices_of(spec: dict) -> int:
-    """On how many devices a stage trains: as the round says, else as the machine's settings do."""
-    return spec.get("devices") or (settings.TRAINING_DEVICES if spec["stage"] in SHARDED else 1)
+def devices_of(spec: dict, held: int = 1) -> int:
+    """On how many devices a stage runs: as its settings say, else, where it trains, on all that the round holds."""
+    return spec.get("devices") or (held if spec["stage"] in SHARDED else 1)
 
 
 def with_baseline_arm(stages: list[dict]) -> list[dict]:

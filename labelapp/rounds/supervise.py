@@ -150,7 +150,7 @@ def prepare(claim: lease.Claim, round: Round, stage: Stage, spec: dict) -> Path:
         seed=spec.get("seed", round.seed),
         resume_from=earlier,
         threads=stage.job.get("threads") or settings.TRAINING_THREADS,  # the bits depend on it: keep the first's
-        devices=stage.job.get("devices") or devices_of(spec),
+        devices=stage.job.get("devices") or devices_of(spec, round.recipe.get("devices", 1)),
     )
     try:
         directory.mkdir(parents=True, exist_ok=True)

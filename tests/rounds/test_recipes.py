@@ -101,12 +101,11 @@ def test_pages_may_say_how_many_prompts_are_sampled():
     }  # fmt: skip
 
 
-def test_a_round_may_say_on_how_many_devices_a_stage_trains(settings):
+def test_a_round_may_say_on_how_many_devices_a_stage_trains():
     stages = plan_stages("reward-dpo", changes=read_settings("reward.devices=2"))
     devices = {spec["stage"]: devices_of(spec) for spec in stages}
     assert devices["reward"] == 2 and set(devices.values()) == {1, 2}
-    settings.TRAINING_DEVICES = 4
-    devices = {spec["stage"]: devices_of(spec) for spec in stages}
+    devices = {spec["stage"]: devices_of(spec, held=4) for spec in stages}
     assert (devices["reward"], devices["preference"], devices["evaluate"]) == (2, 4, 1)
 
 
