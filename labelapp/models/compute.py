@@ -50,10 +50,14 @@ class Estimate(models.Model):
 
 
 class Booking(models.Model):
-    """What one round, or one dry run, really took. Append-only; written once, when it ended, however it ended."""
+    """What one round, or one dry run, really took. Append-only; written when it ended, however it ended.
+
+    A round that was resumed after its end books at its next end what it took since; `token` is its own at that end.
+    """
 
     project = models.ForeignKey(Project, models.PROTECT, related_name="bookings")
-    round = models.OneToOneField("labelapp.Round", models.PROTECT, null=True, blank=True, related_name="booking")
+    round = models.ForeignKey("labelapp.Round", models.PROTECT, null=True, blank=True, related_name="bookings")
+    token = models.PositiveBigIntegerField(default=0)
     estimate = models.OneToOneField(Estimate, models.PROTECT, null=True, blank=True, related_name="booking")
     device = models.CharField(max_length=120, help_text='"cpu", or the GPU\'s name.')
     device_seconds = models.FloatField()
@@ -69,6 +73,7 @@ class Booking(models.Model):
                 condition=Q(round__isnull=False, estimate__isnull=True) | Q(round__isnull=True, estimate__isnull=False),
                 name="booking_is_of_a_round_or_a_dry_run",
             ),
+            models.UniqueConstraint(fields=["round", "token"], name="one_booking_an_end_of_a_round"),
             models.CheckConstraint(
                 condition=Q(device_seconds__gte=0, money__gte=0, hour_price__gte=0), name="bookings_are_not_negative"
             ),

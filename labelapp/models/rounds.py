@@ -80,6 +80,11 @@ class Round(models.Model):
     def __str__(self):
         return f"round {self.number}"
 
+    @property
+    def booking(self):
+        """The newest; none before the round has ended once."""
+        return self.bookings.first()
+
 
 class DeviceHold(models.Model):
     """A device that a claimed round holds: no other does, and the row goes with the lease."""

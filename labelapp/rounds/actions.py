@@ -2,12 +2,14 @@
 
 import json
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Max, QuerySet
+from django.db.models import F, Max, QuerySet
 from django.db.models.functions import Now
 
 from alignment.manifest import ArtifactError, split_of
@@ -25,6 +27,8 @@ from labelapp.rounds.saved import Plan, plan_preset, plan_saved
 from labelapp.storage import at_hand
 
 SUPERVISE = "labelapp.tasks.supervise_round"
+RESUMABLE = [Round.State.FAILED, Round.State.CANCELLED]
+ATTEMPTS = 5  # that a resumed round has again
 
 
 class RoundAlreadyActive(LaunchRefused):
@@ -46,6 +50,10 @@ class ParentRefused(LaunchRefused):
 
 class RoundIsOver(Exception):
     """The round has ended already; there is nothing to cancel."""
+
+
+class RoundNotResumable(LaunchRefused):
+    """The round has not ended, or is done."""
 
 
 def launch_round(
@@ -166,23 +174,30 @@ def queue_round(
     """
     if expected is None and kind == Round.Kind.SAMPLING:
         expected = expected_sampling(project, recipe)
+    with one_active(project, kind):
+        project.lock()  # one number after the other, and one look at the budget
+        refuse_over_budget(project, expected, must_know=kind == Round.Kind.TRAINING)
+        fields["expected"] = expected._asdict() if expected else {"plan": plan}
+        last = project.rounds.aggregate(last=Max("number"))["last"] or 0
+        round = Round.objects.create(
+            project=project, kind=kind, recipe=recipe, number=last + 1, created_by=by, rung_at=Now(), **fields
+        )
+        Stage.objects.bulk_create(
+            Stage(round=round, number=number, name=spec["name"], stage=spec["stage"])
+            for number, spec in enumerate(recipe["stages"], start=1)
+        )
+        detail = {"recipe": recipe["name"]} | ({"why": why} if why else {})
+        RoundEvent.objects.create(round=round, kind="launched", by=by, detail=detail)
+        ring(SUPERVISE, round.pk)
+        return round
+
+
+@contextmanager
+def one_active(project: Project, kind: str) -> Iterator[None]:
+    """A transaction in which the database's refusal of a second active round is RoundAlreadyActive."""
     try:
         with transaction.atomic():
-            project.lock()  # one number after the other, and one look at the budget
-            refuse_over_budget(project, expected, must_know=kind == Round.Kind.TRAINING)
-            fields["expected"] = expected._asdict() if expected else {"plan": plan}
-            last = project.rounds.aggregate(last=Max("number"))["last"] or 0
-            round = Round.objects.create(
-                project=project, kind=kind, recipe=recipe, number=last + 1, created_by=by, rung_at=Now(), **fields
-            )
-            Stage.objects.bulk_create(
-                Stage(round=round, number=number, name=spec["name"], stage=spec["stage"])
-                for number, spec in enumerate(recipe["stages"], start=1)
-            )
-            detail = {"recipe": recipe["name"]} | ({"why": why} if why else {})
-            RoundEvent.objects.create(round=round, kind="launched", by=by, detail=detail)
-            ring(SUPERVISE, round.pk)
-            return round
+            yield
     except IntegrityError as error:
         if "one_active_round_per_project" in str(error):
             active = project.rounds.filter(kind=kind, state__in=ACTIVE_STATES).first()
@@ -208,6 +223,29 @@ def request_cancel(*, round: Round, by: User | None = None) -> Round:
     else:
         raise RoundIsOver(f"Round {round.number} is {round.state} already.")
     round.refresh_from_db()
+    return round
+
+
+@transaction.atomic
+def resume_round(*, round: Round, by: User | None = None) -> Round:
+    """Queue a training round again that failed or was cancelled: it goes on from its last saved state.
+
+    Refuses with RoundNotResumable, RoundAlreadyActive, and BudgetRefused where the month's budget is used up.
+    """
+    round.project.lock()
+    refuse_over_budget(round.project, None, must_know=False)
+    ended = Round.objects.filter(pk=round.pk, kind=Round.Kind.TRAINING, state__in=RESUMABLE)
+    with one_active(round.project, round.kind):
+        resumed = ended.update(
+            state=Round.State.QUEUED, max_attempts=F("attempt") + ATTEMPTS, error_code="", error="",
+            finished_at=None, cancel_requested_at=None, owner="", lease_until=None, rung_at=Now(),
+        )  # fmt: skip
+    round.refresh_from_db()
+    if not resumed:
+        raise RoundNotResumable(f"Round {round.number} is {round.state}: only a failed or cancelled one is resumed.")
+    round.stages.exclude(state=Stage.State.DONE).update(state=Stage.State.WAITING, finished_at=None)
+    RoundEvent.objects.create(round=round, kind="resumed", by=by)
+    ring(SUPERVISE, round.pk)
     return round
 
 

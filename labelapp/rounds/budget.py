@@ -72,7 +72,8 @@ def spent_this_month(project: Project) -> Spent:
 def held_back(round: Round) -> tuple[str, float]:
     """(device, seconds) of a round under way."""
     expected = round.expected or {}
-    return expected.get("device", CPU), max(expected.get("device_seconds", 0.0), round.device_time.total_seconds())
+    whole = max(expected.get("device_seconds", 0.0), round.device_time.total_seconds())
+    return expected.get("device", CPU), max(0.0, whole - booked_seconds(round))
 
 
 def refuse_over_budget(project: Project, expected: Expected | None, *, must_know: bool) -> None:
@@ -120,15 +121,20 @@ def money_text(money: Decimal, currency: str) -> str:
 
 
 def book_round(round: Round) -> Booking:
-    """Book what a round took that has just ended; a second end of the same round books nothing more."""
+    """Book what a round took that has just ended, since it was booked before; the same end books nothing twice."""
     results = [stage.result for stage in round.stages.all() if stage.result]
     device = next((found["device"] for found in results if found.get("device")), None)
     device = device or (round.expected or {}).get("device", CPU)
-    seconds = Round.objects.values_list("device_time", flat=True).get(pk=round.pk).total_seconds()
+    time, token = Round.objects.values_list("device_time", "token").get(pk=round.pk)
+    seconds = max(0.0, time.total_seconds() - booked_seconds(round))
     booking, _ = Booking.objects.get_or_create(
-        round=round, defaults=facts(round.project, device, seconds, peak_of(results))
+        round=round, token=token, defaults=facts(round.project, device, seconds, peak_of(results))
     )
     return booking
+
+
+def booked_seconds(round: Round) -> float:
+    return round.bookings.aggregate(all=Sum("device_seconds"))["all"] or 0.0
 
 
 def book_estimate(estimate: Estimate, *, device: str, took: timedelta) -> Booking:

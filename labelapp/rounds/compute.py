@@ -3,9 +3,12 @@
 from decimal import Decimal
 from typing import NamedTuple
 
+from django.db.models import Sum
+
 from labelapp.models import Booking, Project, Round
 from labelapp.rounds.budget import (
     Expected,
+    booked_seconds,
     has_prices,
     hours_text,
     money_of,
@@ -57,14 +60,14 @@ class Line(NamedTuple):
 def lines_of(round: Round) -> list[Line]:
     """Time of each stage, device-hours, memory and cost, as expected and as they were; empty where nothing is known."""
     expected = Expected(**round.expected) if "device_seconds" in (round.expected or {}) else None
-    booking = Booking.objects.filter(round=round).first()
+    booking = round.booking
     if not expected and not booking:
         return []
     guess = reckoned(round.project, expected) if expected else None
     lines = [stage_line(stage, expected) for stage in round.stages.order_by("number")]
     lines.append(Line("Device-hours", guess.hours if guess else "", booking_hours(round, booking)))
     lines.append(Line("Memory at most", guess.memory if guess else "", booking_memory(booking)))
-    actual = cost(round.project, booking.money, booking.currency) if booking else ""
+    actual = cost(round.project, booked_money(round, booking), booking.currency) if booking else ""
     if actual or (guess and guess.cost):
         lines.append(Line("Cost", guess.cost if guess else "", actual))
     return lines
@@ -78,9 +81,14 @@ def stage_line(stage, expected: Expected | None) -> Line:
 
 
 def booking_hours(round: Round, booking: Booking | None) -> str:
-    if booking:
-        return hours_text(booking.device_hours)
+    if booking and is_over(round):
+        return hours_text(booked_seconds(round) / 3600)
     return "" if is_over(round) else f"{hours_text(round.device_time.total_seconds() / 3600)} so far"
+
+
+def booked_money(round: Round, newest: Booking) -> Decimal:
+    """In the newest booking's currency."""
+    return round.bookings.filter(currency=newest.currency).aggregate(all=Sum("money"))["all"]
 
 
 def booking_memory(booking: Booking | None) -> str:

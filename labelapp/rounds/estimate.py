@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from labelapp.models import Estimate, Project, Round, Snapshot, Version
-from labelapp.rounds.budget import CPU, Expected
+from labelapp.rounds.budget import CPU, Expected, booked_seconds
 from labelapp.rounds.saved import Plan
 
 
@@ -20,8 +20,8 @@ def expected_of(*, project: Project, plan: Plan, snapshot: Snapshot, parent: Ver
     done = project.estimates.filter(plan=digest, state=Estimate.State.DONE)
     if exact := done.filter(snapshot=snapshot, parent=parent).first():
         return by_dry_run(exact)
-    earlier = project.rounds.filter(state=Round.State.DONE, expected__plan=digest, booking__isnull=False)
-    if round := earlier.select_related("booking", "snapshot").first():
+    earlier = project.rounds.filter(state=Round.State.DONE, expected__plan=digest, bookings__isnull=False)
+    if round := earlier.select_related("snapshot").first():
         return by_round(round, digest, snapshot)
     if similar := done.select_related("snapshot").first():
         return by_dry_run(similar, grown=growth(similar.snapshot, snapshot))
@@ -53,7 +53,7 @@ def by_round(round: Round, digest: str, snapshot: Snapshot) -> Expected:
     more = f", for {grown:.1f} times the data" if grown > 1 else ""
     return Expected(
         plan=digest,
-        device_seconds=grown * booking.device_seconds,
+        device_seconds=grown * booked_seconds(round),
         device=booking.device,
         peak_bytes=booking.peak_bytes or 0,
         source=f"round {round.number}, which ran the same plan{more}",
@@ -64,10 +64,10 @@ def by_round(round: Round, digest: str, snapshot: Snapshot) -> Expected:
 def expected_sampling(project: Project, recipe: dict[str, Any]) -> Expected | None:
     """As the newest sampling round of this name took, a prompt; None before the first."""
     done = project.rounds.filter(kind=Round.Kind.SAMPLING, state=Round.State.DONE, booking__isnull=False)
-    last = done.filter(recipe__name=recipe["name"]).select_related("booking").first()
+    last = done.filter(recipe__name=recipe["name"]).first()
     if last is None:
         return None
-    seconds = last.booking.device_seconds * prompts_of(recipe) / prompts_of(last.recipe)
+    seconds = booked_seconds(last) * prompts_of(recipe) / prompts_of(last.recipe)
     source = f"round {last.number}, by its prompts"
     return Expected("", seconds, last.booking.device, last.booking.peak_bytes or 0, source)
 

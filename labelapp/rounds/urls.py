@@ -20,6 +20,7 @@ urlpatterns = [
     path("rounds/notices/<int:pk>/end/", notices.notices_end, name="notices_end"),
     path("rounds/<int:number>/", views.round_page, name="round"),
     path("rounds/<int:number>/cancel/", views.round_cancel, name="round_cancel"),
+    path("rounds/<int:number>/resume/", views.round_resume, name="round_resume"),
     path("rounds/<int:number>/events", events.round_events, name="round_events"),
     path("rounds/<int:number>/<slug:stage>/<str:name>", views.round_file, name="round_file"),
 ]

@@ -11,11 +11,12 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from labelapp.accounts.permissions import project_page
 from labelapp.models import MetricRow, Project, Round, Schedule, Stage
 from labelapp.rounds import moved, overview, schedule
-from labelapp.rounds.actions import RoundIsOver, request_cancel
+from labelapp.rounds.actions import RESUMABLE, RoundIsOver, request_cancel, resume_round
 from labelapp.rounds.artifacts import PUBLISHED
 from labelapp.rounds.compute import lines_of
 from labelapp.rounds.forms import ScheduleForm
 from labelapp.rounds.presets import USUAL
+from labelapp.rounds.refusals import LaunchRefused
 from labelapp.rounds.trainer import tail
 from labelapp.storage import file_if_at_hand
 
@@ -63,6 +64,7 @@ def round_page(request: HttpRequest, project: Project, number: int) -> HttpRespo
     context = {
         "round": found,
         "over": overview.is_over(found),
+        "resumable": found.kind == Round.Kind.TRAINING and found.state in RESUMABLE,
         "duration": overview.duration_of(found),
         "views": views,
         "compute": lines_of(found),
@@ -96,6 +98,19 @@ def round_cancel(request: HttpRequest, project: Project, number: int) -> HttpRes
     else:
         done = ended.state == Round.State.CANCELLED
         messages.success(request, "The round is cancelled." if done else "The round is being stopped.")
+    return redirect("round", project.slug, number)
+
+
+@require_POST
+@project_page("manage")
+def round_resume(request: HttpRequest, project: Project, number: int) -> HttpResponse:
+    """Let a round go on that failed or was cancelled."""
+    try:
+        resume_round(round=get_object_or_404(project.rounds, number=number), by=request.user)
+    except LaunchRefused as refusal:
+        messages.warning(request, str(refusal))
+    else:
+        messages.success(request, "The round goes on from its last saved state.")
     return redirect("round", project.slug, number)
 
 

@@ -22,6 +22,7 @@ SENTENCES = {
     "stage_failed": "Stage {stage} failed",
     "cancel_requested": "Cancel requested",
     "cancelled": "Cancelled",
+    "resumed": "Resumed from its last saved state",
     "released": "Given back to the queue: {reason}",
     "state_damaged": "{stage} cannot go on from a state that was changed: {error}",
     "waits_for_devices": "Waits for {wanted} devices: {free} of {of} are free on {host}",
