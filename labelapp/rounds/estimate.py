@@ -63,7 +63,7 @@ def by_round(round: Round, digest: str, snapshot: Snapshot) -> Expected:
 
 def expected_sampling(project: Project, recipe: dict[str, Any]) -> Expected | None:
     """As the newest sampling round of this name took, a prompt; None before the first."""
-    done = project.rounds.filter(kind=Round.Kind.SAMPLING, state=Round.State.DONE, booking__isnull=False)
+    done = project.rounds.filter(kind=Round.Kind.SAMPLING, state=Round.State.DONE, bookings__isnull=False)
     last = done.filter(recipe__name=recipe["name"]).first()
     if last is None:
         return None
