@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('labelapp', '0018_sampling_plans'),
+        ('labelapp', '0019_device_holds'),
     ]
 
     operations = [
