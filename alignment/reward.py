@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from alignment import loop
 from alignment.config import Job, RewardConfig
-from alignment.data.batches import MICRO_TOKENS, batch_at, step_count
+from alignment.data.batches import batch_at, step_count
 from alignment.data.text import load_tokenizer
 from alignment.loop import Step, Watch
 from alignment.mitigation.annotators import Annotators
@@ -24,7 +24,7 @@ from alignment.models.card import card_of
 from alignment.models.checkpoints import reward_from_policy, save_checkpoint, score_head
 from alignment.models.heads import drop_last_head, head_names
 from alignment.models.precision import prepare_for_training
-from alignment.models.scores import Unit, backward
+from alignment.models.scores import HELD_TOKENS, Unit, backward
 from alignment.objectives.counterfactual_units import counterfactual_pool, draw_counterfactuals
 from alignment.objectives.examples import Example, RewardData, read_data
 from alignment.objectives.held_out import (
@@ -171,7 +171,7 @@ def accumulate(
     learners: Learners,
     *,
     pad_id: int,
-    tokens: int = MICRO_TOKENS,
+    tokens: int = HELD_TOKENS,
     precision: str = "fp32",
     eased: float = 1.0,
 ) -> dict[str, float]:

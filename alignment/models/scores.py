@@ -15,6 +15,7 @@ from alignment.models.checkpoints import score_head
 from alignment.models.packing import text_states
 from alignment.models.precision import autocast
 
+HELD_TOKENS = 16384  # of a step, whose graphs are all held; of a longer step every text runs twice
 PASS_TOKENS = 2048  # tokens of one pass: its activations stay in a cache of the processor
 
 Unit = Sequence[list[int]]  # texts scored in one pass: those of a comparison, or a text and its counterfactual
@@ -61,7 +62,7 @@ def backward(
     units: Sequence[Unit],
     pad_id: int,
     objective: Callable[[Tensor], Tensor],
-    tokens: int = MICRO_TOKENS,
+    tokens: int = HELD_TOKENS,
     precision: str = "fp32",
 ) -> Tensor:
     """Add the gradient of objective(scores (R, H)) to the parameters and return the scores, detached.

@@ -12,6 +12,7 @@ from alignment.config import CONFIGS, build
 FP32 = 4  # bytes of a number: weights, gradients and moments
 PROGRAM = 450 * 2**20  # Python with torch and transformers, before any model
 MICRO_TOKENS = 4096  # of a pass on CPU; see alignment.data.batches
+HELD_TOKENS = 16384  # of a step of reward; see alignment.models.scores
 LOGIT_TOKENS = 4096  # whose logits exist at once
 MEASURED_TOKENS = 4096  # of a pass that leaves nothing for a backward one
 LOOKED_AT = 256  # rows
@@ -76,7 +77,8 @@ def memory_of(shape: Shape, stage: str, config: dict[str, Any], *, row_tokens: f
     held, learning = HELD[stage]
     lora, plan = getattr(built, "lora", None), getattr(built, "optimization", None)
     trained = shape.adapter_parameters * lora.rank if lora else shape.parameters
-    tokens = min(MICRO_TOKENS, tokens_of_step(built, shape, row_tokens)) if learning else MEASURED_TOKENS
+    most = HELD_TOKENS if stage == "reward" else MICRO_TOKENS
+    tokens = min(most, tokens_of_step(built, shape, row_tokens)) if learning else MEASURED_TOKENS
     return Memory(
         program=PROGRAM,
         weights=FP32 * (held - (1 if lora and stage in ONLINE else 0)) * shape.parameters,
