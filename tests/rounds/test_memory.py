@@ -11,7 +11,16 @@ import pytest
 
 import labelapp.demo
 from alignment.config import Input
-from labelapp.rounds.memory import MICRO_TOKENS, PROGRAM, Shape, mean_row_tokens, memory_of, shape_of
+from labelapp.rounds.memory import (
+    HELD_TOKENS,
+    LOGIT_TOKENS,
+    MICRO_TOKENS,
+    PROGRAM,
+    Shape,
+    mean_row_tokens,
+    memory_of,
+    shape_of,
+)
 from labelapp.rounds.presets import PRESETS, STAGE_OPTIONS
 from tests.alignment.snapshots import make_job, write_snapshot
 from tests.rounds.processes import PATIENCE
@@ -51,7 +60,10 @@ def test_activation_checkpointing_keeps_one_vector_a_layer():
 def test_long_texts_are_cut_and_large_batches_pass_in_parts():
     roomy = SMALL._replace(context=4096)
     most = memory_of(roomy, "reward", {"optimization": {"batch_size": 512}, "max_length": 4096})
-    assert most.activations == 4 * MICRO_TOKENS * 2 * 144
+    assert most.activations == 4 * HELD_TOKENS * 2 * 144
+    plan = {"batch_size": 512}
+    parts = memory_of(roomy, "preference", {"optimization": plan, "max_length": 4096})
+    assert parts.activations == 4 * MICRO_TOKENS * 2 * 144 + 12 * LOGIT_TOKENS * roomy.vocabulary
     cut = memory_of(SMALL, "reward", {"optimization": {"batch_size": 2}}, row_tokens=9999)
     assert cut.activations == 4 * (2 * 2 * 64) * 2 * 144
 
