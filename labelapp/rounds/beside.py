@@ -6,7 +6,8 @@ from labelapp.models import Audit, AuditMetric, Round, Stage, Version
 from labelapp.rounds import figures
 from labelapp.rounds.curves import PLOTS, Curve, Plot, bounds, curves_of, path, smoothed
 from labelapp.rounds.overview import TABLE_ROWS, label_of
-from labelapp.rounds.paired import Gap, Items, gap_between, items_of
+from labelapp.rounds.paired import Gap, Items, gap_between
+from labelapp.rounds.values import kept_values
 from labelapp.rounds.version_figures import signed
 
 HIGHER_IS_BETTER = {
@@ -71,8 +72,8 @@ def figures_of(round: Round) -> dict[tuple[str, str], Measured]:
     audits = Audit.objects.filter(version__in=made, stage__round=round).select_related("stage")
     found = {}
     for audit in audits.order_by("-stage__stage", "pk").prefetch_related("metrics"):  # the evaluation first
-        items = items_of(audit.stage)
-        found |= {(audit.stage.stage, each.key): Measured(each, items[each.key]) for each in audit.metrics.all()}
+        kept = kept_values(audit)
+        found |= {(audit.stage.stage, each.key): Measured(each, kept.get(each.key, {})) for each in audit.metrics.all()}
     return found
 
 

@@ -23,6 +23,7 @@ from labelapp.accounts.permissions import MAY, require_project
 from labelapp.models import Membership, MetricRow, Project, Round
 from labelapp.rounds import overview
 from labelapp.rounds.curves import StageCurves, curves_of
+from labelapp.rounds.shown import shown_bytes
 from labelapp.rounds.trainer import tail
 
 LOOK_SECONDS = 0.5
@@ -42,7 +43,7 @@ class Stream:
     curves: dict[int, StageCurves] = field(default_factory=dict)
     progress: str = ""
     log: tuple[int, int] = (0, 0)  # stage, bytes read
-    samples: str = ""
+    samples: list[tuple[int, int]] = field(default_factory=list)  # stage, bytes read
 
 
 @require_GET
@@ -130,11 +131,12 @@ def new_progress(stream: Stream, found: Round, views: list[overview.StageView]) 
 
 
 def new_samples(stream: Stream, views: list[overview.StageView]) -> list[str]:
-    """What the policies write as HTML, when it is not what was sent last."""
-    html = render_to_string("rounds/_samples.html", {"samples": overview.shown_stages(views)})
-    if html == stream.samples:
+    """What the policies write as HTML, when a file of theirs grew: read only then, as this looks twice a second."""
+    sizes = [(view.stage.pk, size) for view in views if (size := shown_bytes(view.stage))]
+    if sizes == stream.samples:
         return []
-    stream.samples = html
+    stream.samples = sizes
+    html = render_to_string("rounds/_samples.html", {"samples": overview.shown_stages(views)})
     return [event("samples", {"html": html})]
 
 

@@ -1,26 +1,13 @@
 """Differences between two measurements: paired where both were made of the same items, else plainly unpaired."""
 
-import json
 import math
 from collections import defaultdict
-from pathlib import Path
 from typing import NamedTuple
 
-from alignment.manifest import file_sha256
-from labelapp.models import AuditMetric, Stage
-from labelapp.storage import file_if_at_hand
+from labelapp.models import AuditMetric
+from labelapp.rounds.values import Value
 
-Z = 1.959964  # 95 % of a normal distribution lie within
-
-
-class Item(NamedTuple):
-    """What one held-out item gave: the group that resembles it, and its value."""
-
-    group: str
-    value: float
-
-
-Items = dict[str, Item]
+Items = dict[str, Value]  # what each held-out item gave
 
 
 class Gap(NamedTuple):
@@ -81,17 +68,3 @@ def unpaired_gap(before: AuditMetric, after: AuditMetric) -> Gap:
     below = math.hypot(after.value - after.low, before.high - before.value)
     above = math.hypot(after.high - after.value, before.value - before.low)
     return Gap(value, value - below, value + above, False)
-
-
-def items_of(stage: Stage) -> dict[str, Items]:
-    """What each mean of the stage was computed from, by figure; empty where values.jsonl is gone or was changed."""
-    path, cited = file_if_at_hand(Path(stage.output) / "values.jsonl"), (stage.result or {}).get("values") or {}
-    found: dict[str, Items] = defaultdict(dict)
-    if not stage.output or not path.is_file() or file_sha256(path) != cited.get("sha256"):
-        return found
-    with path.open() as lines:
-        for row in map(json.loads, lines):
-            items = found[row["metric"]]
-            name = f"{row['item']} {len(items)}" if row["item"] in items else row["item"]  # twice counts twice
-            items[name] = Item(row["group"], row["value"])
-    return found

@@ -41,16 +41,21 @@ class Shown(NamedTuple):
 
 def shown_samples(stage: Stage) -> list[Shown]:
     """Nothing where the stage's latest attempt has written none; lines that cannot be read are left out."""
-    path = Path(stage.output) / FILE
-    if not stage.output or not path.is_file():
+    if not shown_bytes(stage):
         return []
-    with open(path, "rb") as stream:
+    with open(Path(stage.output) / FILE, "rb") as stream:
         lines = stream.read(READ_BYTES).decode(errors="replace").splitlines()
     found: dict[str, list[Answer]] = {}
     for step, sample in (pair for line in lines for pair in samples_of(line)):
         answer = Answer(step, cut(sample["completion"]), sample["finished"])
         found.setdefault(cut(sample["prompt"]), []).insert(0, answer)
     return [Shown(prompt, answers) for prompt, answers in found.items()]
+
+
+def shown_bytes(stage: Stage) -> int:
+    """How much the stage's latest attempt has written."""
+    path = Path(stage.output) / FILE
+    return path.stat().st_size if stage.output and path.is_file() else 0
 
 
 def samples_of(line: str) -> list[tuple[int, dict]]:

@@ -49,11 +49,15 @@ def kept_values(audit: Audit) -> Values:
         return {}
 
 
-@lru_cache(maxsize=16)  # a file that is not there, or is another one, is looked for again
 def read_values(path: Path, sha256: str) -> Values:
     """Raises OSError, and ArtifactError where the file is not the one that was cited."""
     if file_sha256(path) != sha256:
         raise ArtifactError(f"{path} is not as it was written")
+    return parsed_values(path, sha256)
+
+
+@lru_cache(maxsize=16)  # each figure asks again; the digest was checked by whoever calls
+def parsed_values(path: Path, sha256: str) -> Values:
     found: Values = {}
     with open(path, encoding="utf-8") as rows:
         for row in map(json.loads, rows):

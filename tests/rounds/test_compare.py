@@ -13,7 +13,8 @@ from labelapp.models import AuditMetric, MetricRow, Round
 from labelapp.rounds.actions import launch_round
 from labelapp.rounds.beside import figure_rows, overlaid_stages
 from labelapp.rounds.config_diff import differences
-from labelapp.rounds.paired import Item, gap_between, paired_gap
+from labelapp.rounds.paired import gap_between, paired_gap
+from labelapp.rounds.values import Value
 from tests.factories import make_project, make_user
 from tests.rounds.material import make_parent, make_snapshot
 from tests.rounds.test_pages import finish
@@ -63,8 +64,8 @@ def open_as(client, project, role: str, query: str):
 
 def test_a_paired_difference_with_one_item_a_group_is_the_paired_t_test():
     draw = random.Random(3)
-    before = {str(i): Item(str(i), draw.gauss(0, 1)) for i in range(12)}
-    after = {key: Item(item.group, item.value + draw.gauss(0.4, 0.5)) for key, item in before.items()}
+    before = {str(i): Value(str(i), draw.gauss(0, 1), None, "") for i in range(12)}
+    after = {key: item._replace(value=item.value + draw.gauss(0.4, 0.5)) for key, item in before.items()}
     gap = paired_gap(before, after)
     oracle = stats.ttest_rel([after[key].value for key in before], [item.value for item in before.values()])
     low, high = oracle.confidence_interval(0.95)
@@ -73,8 +74,8 @@ def test_a_paired_difference_with_one_item_a_group_is_the_paired_t_test():
 
 def test_items_of_one_group_count_as_one_voice():
     """Groups a: +1 +1, b: 0 0. Mean 1/2; the groups' residuals 1 and -1; SE = sqrt(2 / 1 * 2) / 4 = 1/2."""
-    before = {key: Item(key[0], 0.0) for key in ("a1", "a2", "b1", "b2")}
-    after = {key: Item(key[0], 1.0 if key[0] == "a" else 0.0) for key in before}
+    before = {key: Value(key[0], 0.0, None, "") for key in ("a1", "a2", "b1", "b2")}
+    after = {key: item._replace(value=1.0 if key[0] == "a" else 0.0) for key, item in before.items()}
     gap = paired_gap(before, after)
     assert gap.value == 0.5 and gap.high == pytest.approx(0.5 + 12.7062 * 0.5, abs=1e-3)
     lone = paired_gap({"a1": before["a1"]}, {"a1": after["a1"]})
